@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: what differs and what will be done about it, as data.
+
+Both modes of Ansible share one plan: check mode prints it, a real run applies it. So a
+check predicts what the run does because it *is* what the run does.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Value = str | int | float | bool | None | tuple[str, ...]
+State = Literal["in_sync", "drifted", "unknown", "not_selected"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One property that differs: what a reader of --diff sees."""
+
+    key: str
+    before: Value
+    after: Value
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One effect on the node. Data, never a closure: a plan can be printed and compared.
+
+    action: name of a function in the applying table.
+    target: what it acts on (path, package, unit, …), as an operator would write it.
+    args: further arguments of that action, in order.
+    control: id of the control this step serves.
+    """
+
+    action: str
+    target: str
+    args: tuple[Value, ...] = ()
+    control: str = ""
+
+    def text(self) -> str:
+        return f"{self.action} {self.target}"
+
+
+@dataclass(frozen=True)
+class Control:
+    """The verdict on one control on one host.
+
+    blocked_by: the inventory variable, with the value to give it, that would allow the
+        step which can lose data, cut access or stop the machine; empty when not blocked.
+    """
+
+    id: str
+    state: State
+    changes: tuple[Change, ...] = ()
+    reason: str = ""
+    blocked_by: str = ""
+    cause: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "state": self.state,
+            "before": {c.key: plain(c.before) for c in self.changes},
+            "after": {c.key: plain(c.after) for c in self.changes},
+            "reason": self.reason,
+            "blocked_by": self.blocked_by,
+            "cause": self.cause,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    controls: tuple[Control, ...] = ()
+    steps: tuple[Step, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.steps)
+
+    def diff(self, header: str) -> dict[str, object]:
+        """The ``diff`` of an Ansible result, derived from the controls and nothing else."""
+        before: dict[str, dict[str, object]] = {}
+        after: dict[str, dict[str, object]] = {}
+        for control in self.controls:
+            if control.state == "drifted" and control.changes:
+                before[control.id] = {c.key: plain(c.before) for c in control.changes}
+                after[control.id] = {c.key: plain(c.after) for c in control.changes}
+        return {
+            "before": before,
+            "after": after,
+            "before_header": f"{header} (as found)",
+            "after_header": f"{header} (as declared)",
+        }
+
+
+def plain(value: Value) -> object:
+    """A value as JSON knows it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """A reason is one sentence on one line, whatever a tool printed into it."""
+    flat = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def unique(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
