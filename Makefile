@@ -1,0 +1,62 @@
+# The entry to everything: `make help` lists the targets.
+# Tools live in .venv, caches and reports in build/; nothing else on the machine changes.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+# Flags of an outer make must not leak into the tools; one target at a time shares .venv.
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+
+PYTHON := .venv/bin/python
+LAYERS := $(PYTHON) tests/layers.py
+bootstrap = @command -v python3 >/dev/null || { \
+	echo 'make: python3 is wanted and was not found; it runs Ansible. To do: sudo apt-get install python3 python3-venv' >&2; exit 1; }; \
+	python3 bin/bootstrap-venv $(1)
+
+##@ Look
+drift: ## What is wrong with this machine, touching nothing (ROOT=1: look with sudo, ARGS=…: more options)
+	$(call bootstrap,drift)
+	@$(PYTHON) bin/spark-drift --exit-zero $(if $(ROOT),--become) $(ARGS)
+
+##@ Prove
+test: ## Every layer of tests (INSTALL=1: install missing system packages, ONLY=a,b: these layers)
+	$(call bootstrap,test)
+	@$(LAYERS) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+test-matrix: ## The tests again under every other Python and ansible-core at hand
+	$(call bootstrap,test)
+	@$(LAYERS) --only node-python,newest $(ARGS)
+
+test-kill: ## Runs cut off in the middle, on real nodes
+	$(call bootstrap,test)
+	@$(LAYERS) --only kill $(ARGS)
+
+test-roles: ## The molecule scenario of every role
+	$(call bootstrap,test)
+	@$(LAYERS) --only roles $(ARGS)
+
+bench: ## What a run costs: calls and seconds
+	$(call bootstrap,test)
+	@$(LAYERS) --only bench $(ARGS)
+
+layers: ## List the layers of tests, what each proves and needs
+	$(call bootstrap,test)
+	@$(LAYERS) --list
+
+##@ Maintain
+docs: ## Variable tables of the roles, and the documentation as HTML in build/docs
+	$(call bootstrap,test)
+	@$(PYTHON) tests/tools/readme.py
+	@$(PYTHON) tests/tools/artefact.py docs
+
+lock: ## Resolve requirements/*.in again into hash-locked *.lock
+	$(call bootstrap,test)
+	@$(PYTHON) tests/tools/lock.py $(ARGS)
+
+clean: ## Remove what make made, .venv included
+	@rm -rf build .venv .ansible
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: drift test test-matrix test-kill test-roles bench layers docs lock clean help

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The layers of tests, in the order in which `make test` runs them.
+
+usage: layers.py [--list] [--only NAME,NAME]
+
+From what needs nothing to what needs whole machines: a mistake shows in the cheapest layer
+that can see it. A layer whose needs are not met is named and does not count as passed; with
+CI=true or INSTALL=1 missing system packages are installed first, and in CI a layer that
+could not run is a failure. Each layer's output is in build/test-logs, and shown when it fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from tools import layering, pythons
+from tools.layering import ROOT, Layer, Need, Step, present, root, tool
+
+PYTHON = str(ROOT / ".venv" / "bin" / "python")
+TOOLS = "tests/tools"
+
+
+def pytest(name: str, *arguments: str, **env: str) -> Step:
+    return Step(name, (PYTHON, "-m", "pytest", "-q", *arguments), junit=True, env=env)
+
+
+def python(name: str, *arguments: str) -> Step:
+    return Step(name, (PYTHON, *arguments))
+
+
+def elsewhere(which: str, lock: str, name: str, *arguments: str, **env: str) -> Step:
+    """pytest under another Python."""
+    argv = (PYTHON, f"{TOOLS}/pythons.py", which, lock, "--", "-m", "pytest", "-q", *arguments)
+    return Step(name, argv, junit=True, env=env)
+
+
+def interpreter(which: str) -> Need:
+    # No package of this system brings another Python; pyenv or uv does.
+    return Need(f"Python {' or '.join(pythons.WANTED[which])}", lambda: pythons.missing(which))
+
+
+def no_locks() -> str:
+    return "" if any(ROOT.glob("roles/*/files/*.lock")) else "no role ships a lock for the node yet"
+
+
+UNITS = "tests/unit/plugins/module_utils"
+NODE_TOOLS = (
+    tool("podman", "podman"),
+    tool("runc", "runc"),
+    tool("mmdebstrap", "mmdebstrap"),
+    Need(
+        "netavark",
+        lambda: "" if Path("/usr/lib/podman/netavark").exists() else "netavark is not installed",
+        ("netavark", "aardvark-dns"),
+    ),
+    root(),
+)
+
+LAYERS = (
+    Layer(
+        "unit",
+        "code that runs on a node decides rightly, with the standard library alone",
+        (pytest("unit", "-p", "no_ansible", UNITS, PYTHONPATH=TOOLS),),
+        (present(UNITS),),
+    ),
+    Layer(
+        "plugins",
+        "modules, filters and other plugins do so inside Ansible; the tools of this repository too",
+        (pytest("plugins", "tests/unit", f"--ignore={UNITS}"),),
+        (present("tests/unit"),),
+    ),
+    Layer(
+        "contract",
+        "what the tree promises is what it holds: specs, defaults, catalogues, names, documents",
+        (pytest("contract", "tests/contract"),),
+        (present("tests/contract"),),
+    ),
+    Layer(
+        "static",
+        "linters and type checkers find nothing",
+        (
+            Step("ruff", ("ruff", "check", ".")),
+            Step("format", ("ruff", "format", "--check", ".")),
+            Step("mypy", ("mypy",)),
+            Step("yamllint", ("yamllint", "--strict", ".")),
+            Step("ansible-lint", ("ansible-lint", "--offline", "--strict")),
+            Step("changelog", ("antsibull-changelog", "lint")),
+            python("collection-docs", f"{TOOLS}/artefact.py", "docs-lint"),
+        ),
+    ),
+    Layer(
+        "sanity",
+        "ansible-test sanity accepts the built artefact, with no ignore file",
+        (python("sanity", f"{TOOLS}/artefact.py", "sanity"),),
+    ),
+    Layer(
+        "importer",
+        "Galaxy's importer accepts the built artefact",
+        (python("importer", f"{TOOLS}/artefact.py", "importer"),),
+    ),
+    Layer(
+        "docs",
+        "the documentation builds into HTML without a warning of ours",
+        (python("docs", f"{TOOLS}/artefact.py", "docs"),),
+    ),
+    Layer(
+        "node-python",
+        "node code passes its tests on the oldest Python of a node, with nothing of Ansible installed",
+        (elsewhere("oldest", "unit", "node-python", UNITS),),
+        (interpreter("oldest"), present(UNITS)),
+    ),
+    Layer(
+        "lock-aarch64",
+        "every lock that goes to a node resolves for aarch64 and Python 3.12, in wheels only",
+        (python("lock-aarch64", f"{TOOLS}/aarch64.py"),),
+        empty=no_locks,
+    ),
+    Layer(
+        "ptxas",
+        "the verdicts on ptxas and Triton hold for the real binaries",
+        (pytest("ptxas", "tests/integration/ptxas"),),
+        (present("tests/integration/ptxas"),),
+    ),
+    Layer(
+        "drift",
+        "reports of real ansible-playbook runs tell the truth",
+        (pytest("drift", "tests/integration/drift"),),
+        (present("tests/integration/drift"),),
+    ),
+    Layer(
+        "drift-tools",
+        "the report's other forms are accepted by the tools that read them",
+        (pytest("drift-tools", "tests/integration/drift_tools"),),
+        (present("tests/integration/drift_tools"), tool("promtool", "prometheus")),
+    ),
+    Layer(
+        "browser",
+        "the HTML report works in a browser",
+        (pytest("browser", "tests/browser"),),
+        (present("tests/browser"), tool("chromium", "chromium")),
+    ),
+    Layer(
+        "nodes",
+        "roles converge real nodes, checks predict what they do, drift made by hand is named and repaired",
+        (pytest("nodes", "tests/integration/nodes"),),
+        (present("tests/integration/nodes"), *NODE_TOOLS),
+    ),
+    Layer(
+        "newest",
+        "the same holds for the newest ansible-core, which needs a newer Python",
+        (
+            elsewhere("newest", "test", "plugins", "tests/unit"),
+            elsewhere("newest", "test", "drift", "tests/integration/drift"),
+        ),
+        (interpreter("newest"), present("tests/unit"), present("tests/integration/drift")),
+    ),
+    Layer(
+        "roles",
+        "each role alone, by its molecule scenario",
+        (python("roles", f"{TOOLS}/roles.py"),),
+        (present("molecule"), *NODE_TOOLS),
+        on_demand=True,
+    ),
+    Layer(
+        "kill",
+        "a run that is cut off anywhere is finished by the next one",
+        (pytest("kill", "tests/integration/kill"),),
+        (present("tests/integration/kill"), *NODE_TOOLS),
+        on_demand=True,
+    ),
+    Layer(
+        "bench",
+        "what a run costs: calls and seconds",
+        (pytest("bench", "tests/bench"),),
+        (present("tests/bench"),),
+        on_demand=True,
+    ),
+)
+
+
+def show() -> None:
+    for layer in LAYERS:
+        print(f"{layer.name}{'  (on demand)' if layer.on_demand else ''}: {layer.proves}")
+        for step in layer.steps:
+            print("    " + " ".join(step.argv).replace(f"{ROOT}/", ""))
+        for need in layer.needs:
+            missing = need.missing()
+            how = f"; apt-get install {' '.join(need.apt)}" if missing and need.apt else ""
+            print(f"    needs {need.what}: {missing or 'there'}{how}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="The layers of tests, in order.")
+    parser.add_argument("--list", action="store_true", help="what there is, what it proves and needs")
+    parser.add_argument("--only", default="", help="names of layers, with commas between them")
+    options = parser.parse_args()
+    if options.list:
+        show()
+        return 0
+    names = [name for name in options.only.split(",") if name]
+    if unknown := set(names) - {layer.name for layer in LAYERS}:
+        parser.error(f"no such layer: {', '.join(sorted(unknown))}; there are {', '.join(x.name for x in LAYERS)}")
+    chosen = [layer for layer in LAYERS if (layer.name in names if names else not layer.on_demand)]
+    strict = os.environ.get("CI") == "true"
+    begin = time.monotonic()
+    if (strict or os.environ.get("INSTALL")) and (problem := layering.install(chosen)):
+        print(problem, file=sys.stderr)  # the layers that needed it say so again, by name
+    outcomes = []
+    for number, layer in enumerate(chosen, 1):
+        print(f"[{number}/{len(chosen)}] {layer.name}: {layer.proves}", flush=True)
+        outcome = layering.run_layer(layer, strict=strict)
+        outcomes.append(outcome)
+        print(f"      {outcome.state} in {outcome.seconds:.1f} s" + (f": {outcome.why}" if outcome.why else ""))
+    return layering.summary(outcomes, time.monotonic() - begin)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Resolve requirements/*.in again into *.lock, every file with its hash.
+
+usage: lock.py [--upgrade] [NAME …]      without --upgrade what is locked stays as it is
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# The oldest Python that each lock must install on.
+OLDEST = {"drift": "3.11", "test": "3.11", "unit": "3.10"}
+# One lock for every platform and Python; nothing of the place where it was made.
+OPTIONS = (
+    "--universal", "--generate-hashes", "--no-annotate", "--no-header",
+    "--no-emit-index-url", "--no-emit-find-links", "--quiet",
+)  # fmt: skip
+
+
+def main(arguments: list[str]) -> int:
+    upgrade = ["--upgrade"] if "--upgrade" in arguments else []
+    names = [argument for argument in arguments if not argument.startswith("--")] or list(OLDEST)
+    uv = Path(sys.executable).parent / "uv"
+    for name in names:  # drift first: test includes drift.in and must agree with it
+        agree = ["--constraint", "requirements/drift.lock"] if name == "test" else []
+        argv = [uv, "pip", "compile", *OPTIONS, "--python-version", OLDEST[name], *upgrade, *agree]
+        argv += [f"requirements/{name}.in", "-o", f"requirements/{name}.lock"]
+        if code := subprocess.run(argv, cwd=ROOT, check=False).returncode:
+            return code
+        print(f"requirements/{name}.lock")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

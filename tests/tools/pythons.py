@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a command under another Python, in an environment made from one lock.
+
+usage: pythons.py (oldest|newest) LOCK -- ARGUMENT …     runs `python ARGUMENT …` there
+
+oldest: Python 3.10, the oldest a node may have. newest: the newest of 3.13 and 3.12.
+Environments stand in build/venvs, one for each interpreter and lock, made once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WANTED = {"oldest": ("3.10",), "newest": ("3.13", "3.12")}
+
+
+def find(which: str) -> str | None:
+    """The interpreter's path: on PATH, or where pyenv keeps its versions."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for version in WANTED[which]:
+        places = [Path(folder) / f"python{version}" for folder in os.environ.get("PATH", "").split(":") if folder]
+        for path in [*places, *sorted(pyenv.glob(f"{version}*/bin/python{version}"))]:
+            # Started, not only found: a version manager's shim may refuse.
+            if path.exists() and _runs(path, version):
+                return str(path)
+    return None
+
+
+def missing(which: str) -> str:
+    return "" if find(which) else f"no Python {' or '.join(WANTED[which])} on PATH or under pyenv"
+
+
+def _runs(path: Path, version: str) -> bool:
+    probe = "import sys, ensurepip; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([path, "-I", "-c", probe], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == version
+
+
+def environment(python: str, lock: str) -> Path:
+    """The python of an environment that holds exactly what ``requirements/<lock>.lock`` names."""
+    text = (ROOT / "requirements" / f"{lock}.lock").read_bytes()
+    key = hashlib.sha256(text + python.encode() + str(ROOT).encode()).hexdigest()[:12]
+    place = ROOT / "build" / "venvs" / f"{lock}-{key}"
+    if not (place / ".complete").exists():
+        subprocess.run([python, "-I", "-m", "venv", "--clear", place], check=True)
+        argv = ["-I", "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r"]
+        subprocess.run([place / "bin/python", *argv, ROOT / "requirements" / f"{lock}.lock"], check=True)
+        (place / ".complete").touch()
+    return place / "bin" / "python"
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        which, lock, dashes, *command = arguments
+        if which not in WANTED or dashes != "--":
+            raise ValueError
+    except ValueError:
+        print((__doc__ or "").strip(), file=sys.stderr)
+        return 64
+    python = find(which)
+    if python is None:
+        print(missing(which), file=sys.stderr)
+        return 1
+    inside = environment(python, lock)
+    print(f"{python} with requirements/{lock}.lock: {inside}", flush=True)
+    os.environ["PATH"] = f"{inside.parent}:{os.environ['PATH']}"
+    os.environ["VIRTUAL_ENV"] = str(inside.parent.parent)
+    os.execv(inside, [str(inside), *command])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
