@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The drift report as typed, cleaned values: what all renderers read.
+
+A report that breaks its schema is still shown, as truthfully as possible: what cannot be
+understood is unknown, never in sync. Nothing in here raises because of a report's content.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from os.path import commonprefix
+
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.text import (
+    LIMIT,
+    clean,
+    duration,
+    fields,
+    items,
+    one_line,
+)
+
+STATES = ("drifted", "unknown", "waived", "in_sync", "not_selected")
+SEVERITIES = ("critical", "high", "medium", "low", "info")
+STATE_WORDS = {"drifted": "drifted", "unknown": "unknown", "waived": "waived", "in_sync": "in sync",
+               "not_selected": "not selected"}  # fmt: skip
+CAUSES = {
+    "corrective": "the node moved since it was last applied",
+    "intentional": "the declaration changed since it was last applied",
+    "never_applied": "never applied here",
+    "blocked": "blocked until you allow it",
+    "adopted": "in sync without a record of ours",
+}
+# A property map can be as large as a node likes; so many rows are for people.
+MOST_CHANGES = 100
+NOTHING = "(nothing)"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One entry of the catalogue."""
+
+    id: str
+    role: str
+    title: str
+    severity: str
+    rationale: str = ""
+    references: tuple[str, ...] = ()
+    remedy: str = ""
+    disrupts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One property: what was found and what is declared."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    reason: str
+    owner: str
+    expires: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One control of one host that is not simply in sync."""
+
+    control: Control
+    state: str
+    changes: tuple[Change, ...] = ()
+    reason: str = ""
+    blocked_by: str = ""
+    cause: str = ""
+    repaired: bool = False
+    task: str = ""
+    waiver: Waiver | None = None
+    # Not part of what makes two findings the same: hosts drift at different times.
+    first_seen: str = field(default="", compare=False)
+    age_seconds: float | None = field(default=None, compare=False)
+
+    def why(self) -> str:
+        """The cause in words; empty where nothing is known."""
+        if self.blocked_by:
+            return f"blocked: set {self.blocked_by}"
+        return CAUSES.get(self.cause, self.cause)
+
+    def age(self) -> str:
+        if self.age_seconds is None:
+            return ""
+        return f"for {duration(self.age_seconds)}" if self.age_seconds >= 1 else "new in this run"
+
+    def remedy(self, host: str) -> str:
+        """The command to run. The host is quoted: its name is data, and people paste this."""
+        return self.control.remedy.replace("{host}", shlex.quote(host))
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    name: str
+    state: str
+    reason: str
+    counts: Mapping[str, int]
+    findings: tuple[Finding, ...]  # worst first
+    in_sync: tuple[Control, ...]  # without the repaired ones, which are findings
+
+    def of(self, state: str) -> list[Finding]:
+        return [f for f in self.findings if f.state == state]
+
+    def weight(self) -> tuple[object, ...]:
+        """Sorts the worst host first, then by name."""
+        severities = Counter(f.control.severity for f in self.findings if f.state == "drifted")
+        return (
+            ("unreachable", "partial", "reached").index(self.state) == 2,
+            *(-severities[severity] for severity in SEVERITIES),
+            -self.counts["unknown"],
+            self.name,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    started: str
+    epoch: float
+    seconds: float
+    mode: str
+    playbook: str
+    complete: bool
+    incomplete_reason: str
+    collection: str
+    ansible: str
+    exit_code: int
+    hosts: tuple[Host, ...]  # worst first
+    counts: Mapping[str, int]
+    waiver_file: str
+    waiver_problems: tuple[str, ...]
+    waivers_unused: tuple[str, ...]
+
+    def not_reached(self, state: str = "unreachable") -> list[Host]:
+        return [host for host in self.hosts if host.state == state]
+
+    def repaired(self) -> int:
+        return sum(f.repaired for host in self.hosts for f in host.findings)
+
+    def verdict(self) -> tuple[str, str]:
+        """A key for styling and one word to shout, from what the report contains."""
+        if self.waiver_problems:
+            return "waivers", "BAD WAIVER FILE"
+        if not self.complete:
+            return "incomplete", "INCOMPLETE"
+        if not self.hosts:
+            return "incomplete", "NOTHING CHECKED"
+        if self.counts["drifted"]:
+            return "drift", "DRIFT"
+        if self.counts["unknown"] or self.not_reached() or self.not_reached("partial"):
+            return "unknown", "NOT ALL KNOWN"
+        return "clean", "CLEAN"
+
+    def headline(self) -> str:
+        """One sentence that a person reads first."""
+        drifted = [host for host in self.hosts if host.counts["drifted"]]
+        unseen = [host for host in self.hosts if host.counts["unknown"] or host.state != "reached"]
+        if not self.hosts:
+            return "no host was checked"
+        if drifted:
+            return f"drift on {self._some(drifted)}" + (f", not all known on {self._some(unseen)}" if unseen else "")
+        if unseen:
+            return f"no drift seen, but not all known on {self._some(unseen)}"
+        waived = ", but for what is waived" if self.counts["waived"] else ""
+        return f"{self._some(self.hosts)} as declared{waived}"
+
+    def _some(self, hosts: Sequence[Host]) -> str:
+        if len(self.hosts) == 1:
+            return hosts[0].name
+        return (
+            f"all {len(hosts)} hosts" if len(hosts) == len(self.hosts) else f"{len(hosts)} of {len(self.hosts)} hosts"
+        )
+
+
+def read(report: Mapping[str, object]) -> Report:
+    """Reads a report document; see docs/contracts/drift-report.md."""
+    run, summary, waivers = (fields(fields(report).get(key)) for key in ("run", "summary", "waivers"))
+    catalogue = _Catalogue(fields(fields(report).get("catalogue")))
+    hosts = tuple(sorted((_host(fields(h), catalogue) for h in items(fields(report).get("hosts"))), key=Host.weight))
+    counts: Counter[str] = Counter()
+    for host in hosts:
+        counts.update(host.counts)
+    started = one_line(run.get("started"), 40)
+    exit_code = summary.get("exit_code")
+    return Report(
+        started=started,
+        epoch=_epoch(started),
+        seconds=number(run.get("seconds")) or 0.0,
+        mode="apply" if run.get("mode") == "apply" else "check",
+        playbook=one_line(run.get("playbook"), 200),
+        complete=run.get("complete") is True,
+        incomplete_reason=one_line(run.get("incomplete_reason"), 1000),
+        collection=one_line(run.get("collection"), 40),
+        ansible=one_line(run.get("ansible"), 40),
+        exit_code=exit_code if isinstance(exit_code, int) and 0 <= exit_code < 256 else 1,
+        hosts=hosts,
+        counts={state: counts[state] for state in STATES},
+        waiver_file=one_line(waivers.get("file"), 400),
+        waiver_problems=_lines(waivers.get("problems")),
+        waivers_unused=_lines(waivers.get("unused")),
+    )
+
+
+def number(value: object) -> float | None:
+    """A usable, not negative number, or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        usable = float(value)
+    except OverflowError:
+        return None
+    return usable if math.isfinite(usable) and usable >= 0 else None
+
+
+class _Catalogue:
+    """Controls by id, each read once and shared by all hosts."""
+
+    def __init__(self, raw: Mapping[str, object]) -> None:
+        self._raw = raw
+        self._known: dict[str, Control] = {}
+
+    def get(self, raw_id: object) -> Control:
+        key = raw_id if isinstance(raw_id, str) else one_line(raw_id)
+        if key not in self._known:
+            self._known[key] = self._read(key)
+        return self._known[key]
+
+    def _read(self, key: str) -> Control:
+        raw = fields(self._raw.get(key))
+        name = one_line(key, 200) or "(no id)"
+        severity = raw.get("severity")
+        return Control(
+            id=name,
+            # A task that brought no controls is named task:<role>/<task>.
+            role=one_line(raw.get("role"), 100) or re.sub(r"^task:", "", name).split("/")[0] or "(no role)",
+            title=one_line(raw.get("title"), 300) or name,
+            severity=severity if isinstance(severity, str) and severity in SEVERITIES else "info",
+            rationale=clean(raw.get("rationale"), 2000),
+            references=tuple(one_line(r, 400) for r in items(raw.get("references"))[:20]),
+            remedy=one_line(raw.get("remedy"), 1000),
+            disrupts=one_line(raw.get("disrupts"), 1000),
+        )
+
+
+def _host(raw: Mapping[str, object], catalogue: _Catalogue) -> Host:
+    counts = dict.fromkeys(STATES, 0)
+    findings: list[Finding] = []
+    in_sync: list[Control] = []
+    for item in items(raw.get("controls")):
+        entry = fields(item)
+        control = catalogue.get(entry.get("id"))
+        if entry.get("state") == "in_sync" and entry.get("repaired") is not True:
+            counts["in_sync"] += 1
+            in_sync.append(control)
+            continue
+        finding = _finding(entry, control)
+        counts[finding.state] += 1
+        findings.append(finding)
+    findings.sort(key=_badness)
+    state = raw.get("state")
+    reason = one_line(raw.get("reason"), 1000)
+    if state not in ("reached", "unreachable", "partial"):
+        state, reason = "partial", reason or f"the report gives the host state {one_line(state, 40) or 'nothing'}"
+    name = one_line(raw.get("name"), 255) or "(no name)"
+    return Host(name, str(state), reason, counts, tuple(findings), tuple(in_sync))
+
+
+def _badness(finding: Finding) -> tuple[int, int, str]:
+    return (STATES.index(finding.state), SEVERITIES.index(finding.control.severity), finding.control.id)
+
+
+def _finding(entry: Mapping[str, object], control: Control) -> Finding:
+    state, reason = entry.get("state"), clean(entry.get("reason"), 2000)
+    if not (isinstance(state, str) and state in STATES):
+        state, reason = "unknown", reason or f"the report gives the state {one_line(state, 40) or 'nothing'}"
+    waiver = fields(entry.get("waiver"))
+    return Finding(
+        control=control,
+        state=state,
+        changes=_changes(entry.get("before"), entry.get("after")),
+        reason=reason,
+        blocked_by=one_line(entry.get("blocked_by"), 500),
+        cause=one_line(entry.get("cause"), 100),
+        repaired=entry.get("repaired") is True,
+        task=one_line(entry.get("task"), 300),
+        waiver=Waiver(*(one_line(waiver.get(key), 500) for key in ("reason", "owner", "expires"))) if waiver else None,
+        first_seen=one_line(entry.get("first_seen"), 40),
+        age_seconds=number(entry.get("age_seconds")),
+    )
+
+
+def _changes(before: object, after: object) -> tuple[Change, ...]:
+    old, new = _properties(before), _properties(after)
+    # Only what differs is of interest; if nothing does, what the module said is all there is.
+    names = sorted({*old, *new})
+    names = [name for name in names if (name in old) != (name in new) or old.get(name) != new.get(name)] or names
+    changes = [_change(name, old, new) for name in names[:MOST_CHANGES]]
+    if len(names) > MOST_CHANGES:
+        rest = str(len(names) - MOST_CHANGES)
+        changes.append(Change("(more properties)", rest, rest))
+    return tuple(changes)
+
+
+def _properties(value: object) -> Mapping[str, object]:
+    if isinstance(value, Mapping):
+        return fields(value)
+    # Modules of others give one text as before and after.
+    return {} if value is None or value == "" else {"value": value}
+
+
+def _change(name: str, old: Mapping[str, object], new: Mapping[str, object]) -> Change:
+    before, after = old.get(name), new.get(name)
+    skipped = ""
+    if isinstance(before, str) and isinstance(after, str) and max(len(before), len(after)) > LIMIT:
+        # The part of two long texts to show is the one where they differ.
+        same = len(commonprefix([before, after])) - 200
+        if same > 0:
+            skipped, before, after = f"[{same} equal characters …] ", before[same:], after[same:]
+    return Change(
+        one_line(name, 300),
+        skipped + _shown(before) if name in old else NOTHING,
+        skipped + _shown(after) if name in new else NOTHING,
+    )
+
+
+def _shown(value: object) -> str:
+    return NOTHING if value is None else clean(value) or '""'
+
+
+def _lines(value: object) -> tuple[str, ...]:
+    """Short texts, from a list of texts or of small mappings."""
+    lines = []
+    for item in items(value):
+        entry = fields(item)
+        text = ", ".join(f"{key} {one_line(part, 200)}" for key, part in entry.items()) if entry else item
+        lines.append(one_line(text, 500))
+    return tuple(lines)
+
+
+def _epoch(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return max((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp(), 0.0)
+    except (ValueError, OverflowError):
+        return 0.0
