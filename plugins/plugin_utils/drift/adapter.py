@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The only code that knows what Ansible's objects look like; it turns them into events.
+
+Written for ansible-core 2.19 to 2.21. 2.19 changed what callbacks get (``result.result``,
+``result.task``, ``result.host``; the names with an underscore are deprecated). A result may
+come from any module of anybody, so nothing is taken for granted but the host's name.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import text
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.catalogue import CONTROL_ID
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.events import Event
+
+COLLECTION = "nusy.dgx_spark"
+STATES = ("in_sync", "drifted", "unknown", "not_selected")
+CAUSES = ("corrective", "intentional", "never_applied", "blocked", "adopted")
+CONTROLS_LIMIT = 5000  # of one result
+
+_INCLUDES = frozenset(("include_tasks", "include_role", "import_tasks", "import_role"))
+# These only talk to Ansible or look: their "ok" judges nothing, so it is no control. A
+# failure of one still is.
+_JUDGES_NOTHING = _INCLUDES | frozenset(
+    "add_host assert debug fail find gather_facts getent group_by include_vars meta pause ping set_fact set_stats "
+    "setup slurp stat validate_argument_spec wait_for_connection".split()
+)
+# What modules say when a file that was named makes the command unnecessary.
+_GUARDED = re.compile(r"\bsince\b.+\bexists?\b|\bmatching (creates|removes) option")
+
+
+class Adapter:
+    """Remembers what was already written, so that each task is described once."""
+
+    def __init__(self, *, check: bool) -> None:
+        self._check = check
+        self._tasks: set[str] = set()
+        self._play = ""
+
+    # -- plays ---------------------------------------------------------------------------
+
+    def play(self, kind: str, play: Any, hosts: Iterable[str] | None) -> Event:
+        """A ``plan`` or ``play`` event. ``hosts`` is None when they cannot be known yet."""
+        name = text.line(play.get_name() or "", text.NAME_LIMIT)
+        if kind == "play":
+            self._play = name
+        return {
+            "e": kind,
+            "p": str(play._uuid),
+            "name": name,
+            "hosts": None if hosts is None else [text.line(host, text.NAME_LIMIT) for host in hosts],
+            "roles": roles_of(play),
+            "partial": bool(set(play.only_tags) - {"all"} or play.skip_tags),
+        }
+
+    # -- results -------------------------------------------------------------------------
+
+    def result(self, result: Any, status: str, *, ignored: bool = False, at: float = 0.0) -> list[Event]:
+        """The events of one result: the task when it is new, and the result."""
+        task = getattr(result, "task", None) or result._task
+        host = getattr(result, "host", None) or result._host
+        fields = getattr(result, "task_fields", None) or getattr(result, "_task_fields", None) or {}
+        data = getattr(result, "result", None)
+        if data is None:
+            data = getattr(result, "_result", None)
+        data = data if isinstance(data, Mapping) else {}
+        key = str(task._uuid)
+        events = []
+        if key not in self._tasks:
+            self._tasks.add(key)
+            events.append(self._task(task, fields, key))
+        events.append(
+            {
+                "e": "result",
+                "h": text.line(host.get_name(), text.NAME_LIMIT),
+                "k": key,
+                "t": round(at, 3),
+                **self._verdict(task, fields, data, status),
+                **({"ignored": True} if ignored or _unreachable_ignored(fields, status) else {}),
+                **({"on": delegate} if (delegate := _delegate(fields, host)) else {}),
+            }
+        )
+        return events
+
+    def _task(self, task: Any, fields: Mapping[str, Any], key: str) -> Event:
+        action = action_of(task)
+        role = getattr(task, "_role", None)
+        raw = str(getattr(task, "name", "") or action)
+        shown = str(fields.get("name") or raw) if "{{" in raw else raw
+        short = action.removeprefix("ansible.builtin.").removeprefix("ansible.legacy.")
+        event: Event = {
+            "e": "task",
+            "k": key,
+            "name": text.line(shown, text.NAME_LIMIT),
+            # From the name as written: a templated one differs from host to host.
+            "slug": text.slug(raw),
+            "role": text.line(role.get_name(include_role_fqcn=False), 100) if role else "",
+            "play": self._play,
+            "action": text.line(action, 100),
+        }
+        flags = {
+            "own": action.startswith(f"{COLLECTION}."),
+            "handler": type(task).__name__ == "Handler",
+            "include": short in _INCLUDES,
+            "quiet": short in _JUDGES_NOTHING or short.endswith(("_facts", "_info")),
+            "once": bool(getattr(task, "run_once", False)),
+            "role_included": included_role(task),
+        }
+        return {**event, **{name: flag for name, flag in flags.items() if flag}}
+
+    def _verdict(self, task: Any, fields: Mapping[str, Any], data: Mapping[str, Any], status: str) -> Event:
+        """What the result says: how many items of which outcome, the evidence, the diff."""
+        check = bool(fields.get("check_mode", self._check))
+        items = _items(task, data)
+        counts: dict[str, int] = {}
+        why = ""
+        controls: list[Event] = []
+        reported = False
+        for item in items:
+            outcome = _outcome(item, check) if len(items) > 1 or item is not data else _outcome(data, check, status)
+            counts[outcome] = counts.get(outcome, 0) + 1
+            if outcome in ("failed", "unseen", "unreachable") and not why:
+                why = _why(item)
+            found = evidence(item.get("controls"), own=action_of(task).startswith(f"{COLLECTION}."))
+            if found is not None:
+                reported = True
+                controls += [{**control, "failed": True} if outcome == "failed" else control for control in found]
+        if status in ("failed", "unreachable"):
+            # The whole task, whatever its items say: an item may lack the mark.
+            counts.setdefault(status, 1)
+            why = why or _why(data)
+        event: Event = {"check": check, "n": counts}
+        if why:
+            event["why"] = why
+        if reported:
+            event["controls"] = controls[:CONTROLS_LIMIT]
+            if len(controls) > CONTROLS_LIMIT:
+                event["cut"] = len(controls) - CONTROLS_LIMIT
+        elif fields.get("diff") and counts.get("changed"):
+            before, after = differences(item.get("diff") for item in items)
+            event |= {"before": before, "after": after} if before or after else {}
+        return event
+
+
+def action_of(task: Any) -> str:
+    # Not `resolved_action`: asking for it warns when a task was never resolved.
+    return str(getattr(task, "_resolved_action", None) or task.action)
+
+
+def included_role(task: Any) -> str:
+    """The name a static reader can know of the role that an include_role will bring in."""
+    name = getattr(task, "_role_name", None)
+    if not isinstance(name, str) or "{{" in name or action_of(task).rpartition(".")[2] != "include_role":
+        return ""
+    return name.removeprefix(f"{COLLECTION}.")
+
+
+def _items(task: Any, data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The item results of a loop, or the result itself. Many modules have a key `results`."""
+    results = data.get("results")
+    if not isinstance(results, list) or not results or not all(isinstance(item, Mapping) for item in results):
+        return [data]
+    looped = getattr(task, "loop", None) is not None or getattr(task, "loop_with", None)
+    return results if looped or any("ansible_loop_var" in item for item in results) else [data]
+
+
+def _outcome(item: Mapping[str, Any], check: bool, status: str = "") -> str:
+    """changed | ok | failed | unreachable | unseen | condition (left out on purpose)."""
+    if status in ("failed", "unreachable"):
+        return status
+    if item.get("unreachable"):
+        return "unreachable"
+    failed = item["failed_when_result"] if "failed_when_result" in item else item.get("failed")
+    if failed:
+        return "failed"
+    if status == "skipped" or item.get("skipped"):
+        return _skipped(item, check)
+    if item.get("ansible_job_id") and not item.get("finished"):
+        return "unseen"  # started in the background: its end is another task's result
+    return "changed" if item.get("changed") else "ok"
+
+
+def _skipped(item: Mapping[str, Any], check: bool) -> str:
+    reason = str(item.get("skip_reason") or item.get("skipped_reason") or "")
+    if "false_condition" in item or reason:
+        return "condition"
+    if _GUARDED.search(str(item.get("msg") or "")):
+        return "ok"
+    # The module (or action) itself declined. In check mode that means it cannot tell.
+    return "unseen" if check else "ok"
+
+
+def _why(item: Mapping[str, Any]) -> str:
+    if item.get("censored") or item.get("_ansible_no_log"):
+        return "the output is hidden by no_log"
+    error = item.get("error")
+    key = f"[{error['key']}] " if isinstance(error, Mapping) and error.get("key") else ""
+    said = item.get("msg") or item.get("module_stderr") or item.get("stderr") or item.get("reason") or ""
+    if item.get("ansible_job_id") and not item.get("finished"):
+        said = "started in the background, its end was not seen by this task"
+    return text.line(f"{key}{text.value(said)}")
+
+
+def _delegate(fields: Mapping[str, Any], host: Any) -> str:
+    delegate = fields.get("delegate_to")
+    return text.line(delegate, text.NAME_LIMIT) if delegate and delegate != host.get_name() else ""
+
+
+def _unreachable_ignored(fields: Mapping[str, Any], status: str) -> bool:
+    return status == "unreachable" and bool(fields.get("ignore_unreachable"))
+
+
+def evidence(raw: object, *, own: bool) -> list[Event] | None:
+    """The controls of a result as evidence.md has them; None when it brings none.
+
+    Another collection's module may use the key for something else: what does not have the
+    shape is not evidence. In a result of our own it is a defect and reads as unknown.
+    """
+    if not isinstance(raw, list) or (not raw and not own):
+        return None
+    controls: list[Event] = []
+    for item in raw:
+        identity = item.get("id") if isinstance(item, Mapping) else None
+        if not isinstance(identity, str) or not CONTROL_ID.match(identity) or item.get("state") not in STATES:
+            if not own:
+                return None
+            if isinstance(identity, str) and CONTROL_ID.match(identity):
+                controls.append(
+                    {"id": identity, "state": "unknown", "reason": "the module returned a state that is not one"}
+                )
+            continue
+        controls.append(_control(identity, item))
+    return controls
+
+
+def _control(identity: str, item: Mapping[str, Any]) -> Event:
+    control: Event = {"id": identity, "state": item["state"]}
+    for key in ("before", "after"):
+        if isinstance(values := item.get(key), Mapping) and values:
+            control[key] = text.value(values)
+    for key in ("reason", "blocked_by"):
+        if said := text.line(item.get(key) or ""):
+            control[key] = said
+    if item.get("cause") in CAUSES:
+        control["cause"] = item["cause"]
+    if control["state"] in ("unknown", "not_selected") and "reason" not in control:
+        control["reason"] = "the module gave no reason"
+    return control
+
+
+def differences(diffs: Iterable[object]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``before`` and ``after`` by property, from the diffs of any module."""
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    for diff in _flat(diffs):
+        if len(before) + len(after) >= 2 * text.ENTRIES_LIMIT:
+            break
+        if prepared := diff.get("prepared"):
+            after[f"diff {len(after) + 1}" if "diff" in after else "diff"] = text.clean(str(prepared))
+            continue
+        old, new = diff.get("before"), diff.get("after")
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            for key in sorted({*map(str, old), *map(str, new)})[: text.ENTRIES_LIMIT]:
+                if old.get(key) != new.get(key):
+                    before[text.line(key)], after[text.line(key)] = text.value(old.get(key)), text.value(new.get(key))
+        elif old != new:
+            header = diff.get("after_header") or diff.get("before_header") or "content"
+            name = text.line(header, text.NAME_LIMIT)
+            before[name], after[name] = text.differing(_string(old), _string(new))
+    return before, after
+
+
+def _string(thing: object) -> str:
+    return thing if isinstance(thing, str) else "" if thing is None else str(thing)
+
+
+def _flat(diffs: Iterable[object]) -> Iterator[Mapping[str, Any]]:
+    for diff in diffs:
+        if isinstance(diff, Mapping):
+            yield diff
+        elif isinstance(diff, list):
+            yield from _flat(diff)
+
+
+# -- what a play will run -----------------------------------------------------------------
+
+
+def tasks_of(play: Any) -> Iterator[Any]:
+    """Every task a reader can know before the play runs, in order, roles included."""
+
+    def walk(entries: Iterable[Any]) -> Iterator[Any]:
+        for entry in entries:
+            if hasattr(entry, "rescue"):
+                yield from walk([*entry.block, *entry.rescue, *entry.always])
+            elif not getattr(entry, "implicit", False):
+                yield entry
+
+    yield from walk(play.compile())
+
+
+def roles_of(play: Any) -> dict[str, dict[str, Any]]:
+    """Roles of the play by short name: where they are, and how many of their telling tasks
+    the tags of the run select and leave out. Telling is what can bring evidence: our own
+    modules, and includes, behind which they may be.
+    """
+    every: dict[str, set[bool]] = {}
+    telling: dict[str, list[bool]] = {}
+    paths: dict[str, str] = {}
+    for task in tasks_of(play):
+        chosen = selected(task, play)
+        role = getattr(task, "_role", None)
+        if role is not None:
+            name = str(role.get_name(include_role_fqcn=False))
+            paths[name] = str(role._role_path)
+            every.setdefault(name, set()).add(chosen)
+            action = action_of(task)
+            if action.startswith(f"{COLLECTION}.") or action.rpartition(".")[2] in _INCLUDES:
+                telling.setdefault(name, []).append(chosen)
+        if brought := included_role(task):
+            every.setdefault(brought, set()).add(chosen)
+            telling.setdefault(brought, []).append(chosen)
+    return {
+        name: {
+            "selected": telling.get(name, []).count(True),
+            "left_out": telling.get(name, []).count(False) if name in telling else int(not any(choices)),
+            **({"path": paths[name]} if name in paths else {}),
+        }
+        for name, choices in every.items()
+    }
+
+
+def selected(task: Any, play: Any) -> bool:
+    """Whether the tags of the run select a task; True when that cannot be told yet."""
+    tags = getattr(task, "tags", None) or []
+    if any("{{" in str(tag) for tag in tags):
+        return True
+    return bool(task.evaluate_tags(play.only_tags, play.skip_tags, all_vars={}))
+
+
+def hosts_of(play: Any, *, whole: bool) -> list[str] | None:
+    """The hosts a play targets: the whole play, or the serial batch that begins."""
+    manager = play.get_variable_manager()
+    inventory = getattr(manager, "_inventory", None)
+    if inventory is None:
+        return None
+    pattern = play.hosts
+    if any("{{" in str(part) for part in (pattern if isinstance(pattern, list) else [pattern])):
+        from ansible.template import Templar
+
+        pattern = Templar(loader=play.get_loader(), variables=manager.get_vars(play=play)).template(pattern)
+    return [str(host.get_name()) for host in inventory.get_hosts(pattern, ignore_restrictions=whole)]
+
+
+def role_path(task: Any) -> tuple[str, Path] | None:
+    """Short name and folder of the role that a task belongs to."""
+    role = getattr(task, "_role", None)
+    if role is None:
+        return None
+    return str(role.get_name(include_role_fqcn=False)), Path(str(role._role_path))

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""events.jsonl: what happened in a run, one JSON object per line, flushed line by line.
+
+The file is self-contained: a report can be built from it in another process, also after
+the run was killed. Kinds of lines (key ``e``):
+
+run        first line: id, time, mode, playbooks, tags, versions
+catalogue  the controls of one role, once per role
+plan       a play of the playbook, before anything ran: name, roles, hosts as far as known
+play       the play starts (once per serial batch), with the hosts of the batch
+task       a task, before its first result
+result     what a task said about one host
+note       the collecting itself failed somewhere: the report is incomplete
+end        the playbook came to its end; statistics per host
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SCHEMA = "nusy.dgx_spark.drift.events/1"
+FILE = "events.jsonl"
+
+Event = dict[str, Any]
+
+
+class Busy(Exception):
+    """Another run writes into this directory."""
+
+
+def encode(event: Event) -> bytes:
+    return json.dumps(event, ensure_ascii=True, separators=(",", ":"), default=str).encode()
+
+
+class EventWriter:
+    """Appends events. The open file is locked: two runs must not share a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        # Not truncated before it is ours.
+        descriptor = os.open(directory / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise Busy(f"another run writes to {directory}") from error
+        os.ftruncate(descriptor, 0)
+        self._descriptor = descriptor
+        self.broken = False
+
+    def write(self, event: Event) -> None:
+        """One write call per line: a killed run leaves whole lines but for the last."""
+        data = encode(event) + b"\n"
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+
+class EventFile:
+    """Reads events.jsonl: once from front to back, then the results of one host at a time.
+
+    Only the offsets of result lines are kept in memory, so a thousand hosts cost a few
+    megabytes and the largest host decides.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._handle = path.open("rb")
+        self._offsets: dict[str, array[int]] = {}
+        self.damaged = 0
+
+    def head(self) -> Iterator[Event]:
+        """Every event; results are remembered for ``results`` and passed on too."""
+        offset = 0
+        self._handle.seek(0)
+        for raw in self._handle:
+            event = self._decode(raw)
+            if event is None:
+                # The last line of a killed run is expected to be cut, others are not.
+                self.damaged += 1
+            else:
+                if event.get("e") == "result":
+                    self._offsets.setdefault(str(event.get("h")), array("Q")).append(offset)
+                yield event
+            offset += len(raw)
+
+    def hosts(self) -> list[str]:
+        return list(self._offsets)
+
+    def results(self, host: str) -> Iterator[Event]:
+        for offset in self._offsets.get(host, ()):
+            self._handle.seek(offset)
+            event = self._decode(self._handle.readline())
+            if event is not None:
+                yield event
+
+    def close(self) -> None:
+        self._handle.close()
+
+    @staticmethod
+    def _decode(raw: bytes) -> Event | None:
+        try:
+            event = json.loads(raw)
+        except ValueError:
+            return None
+        return event if isinstance(event, dict) and "e" in event else None
