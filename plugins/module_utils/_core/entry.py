@@ -9,7 +9,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError
@@ -46,10 +46,13 @@ class Subject(Protocol):
     def apply(self, plan: Plan, reader: Reader, writer: Writer) -> None:
         """Carry out the steps of ``plan`` in order; raises NodeError at the first that fails."""
 
+    def settle(self, left: Plan, reader: Reader, writer: Writer) -> None:
+        """End a real run: leave a record, raise NodeError for what could not be ensured."""
 
-def result_of(plan: Plan, title: str, *, changed: bool) -> dict[str, object]:
+
+def result_of(plan: Plan, title: str) -> dict[str, object]:
     return {
-        "changed": changed,
+        "changed": plan.changed,
         "controls": [control.as_dict() for control in plan.controls],
         "diff": plan.diff(title),
         "plan": [step.text() for step in plan.steps],
@@ -58,13 +61,12 @@ def result_of(plan: Plan, title: str, *, changed: bool) -> dict[str, object]:
     }
 
 
-def converge(subject: Subject, reader: Reader, make_writer: Callable[[], Writer] | None) -> tuple[Plan, Plan | None]:
-    """The plan found, and the plan left after applying it (None when nothing was applied)."""
-    found = subject.plan(reader)
-    if make_writer is None or not found.steps:
-        return found, None
-    subject.apply(found, reader, make_writer())
-    left = subject.plan(reader)
+def converge(subject: Subject, found: Plan, reader: Reader, writer: Writer) -> None:
+    """Apply ``found`` and prove it: the plan made afterwards must be empty."""
+    left = found
+    if found.steps:
+        subject.apply(found, reader, writer)
+        left = subject.plan(reader)
     if left.steps:
         raise NodeError(
             "core.did_not_converge",
@@ -73,26 +75,34 @@ def converge(subject: Subject, reader: Reader, make_writer: Callable[[], Writer]
             why="something on the node undoes the change or a tool reported success without effect",
             fix="run the same play with --check --diff to see what comes back, and look for another manager of it",
         )
-    return found, left
+    subject.settle(left, reader, writer)
 
 
 def finish(module: Module, subject: Subject, *, secrets: Mapping[str, str] | None = None) -> None:
-    """Run ``subject`` in the mode of ``module`` and report."""
+    """Run ``subject`` in the mode of ``module`` and report.
+
+    A run that fails half-way still returns the controls: what was found stays evidence.
+    """
     redact = Redactor((secrets or {}).values())
+    reader = HostReader()
+    result: dict[str, object] = {}
     try:
-        found, _left = converge(subject, HostReader(), None if module.check_mode else HostWriter)
-        result = result_of(found, subject.title, changed=found.changed)
+        found = subject.plan(reader)
+        result = result_of(found, subject.title)
+        if not module.check_mode:
+            converge(subject, found, reader, HostWriter())
     except SparkError as error:
-        fail(module, error, redact)
+        fail(module, error, redact, result)
         return
     module.exit_json(**_redacted(redact, result))
 
 
-def fail(module: Module, error: SparkError, redact: Redactor | None = None) -> None:
+def fail(
+    module: Module, error: SparkError, redact: Redactor | None = None, result: dict[str, object] | None = None
+) -> None:
     redact = redact or Redactor()
-    module.fail_json(
-        msg=redact.text(error.problem.text()), **_redacted(redact, {"error": error.problem.as_dict(error.kind)})
-    )
+    everything = {**(result or {}), "error": error.problem.as_dict(error.kind)}
+    module.fail_json(msg=redact.text(error.problem.text()), **_redacted(redact, everything))
 
 
 def _redacted(redact: Redactor, result: dict[str, object]) -> dict[str, Any]:

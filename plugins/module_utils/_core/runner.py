@@ -51,6 +51,11 @@ class Completed:
     def ok(self) -> bool:
         return self.rc == 0
 
+    @property
+    def ending(self) -> str:
+        """How it ended, for an error message."""
+        return f"was not completed ({self.problem})" if self.rc is None else f"ended with {self.rc}"
+
     def said(self, lines: int = 3) -> str:
         """The last lines it printed, for an error message."""
         text = [line for line in (self.err + "\n" + self.out).splitlines() if line.strip()]
@@ -110,6 +115,13 @@ class Writer(Protocol):
     def symlink(self, path: str, target: str) -> None: ...
 
     def remove(self, path: str) -> None: ...
+
+    def rename(self, path: str, new: str) -> None: ...
+
+    def scratch(self, name: str, content: str, *, uid: int, gid: int) -> str:
+        """A private copy for a validator to read; the caller removes it."""
+
+    def set_kernel_value(self, path: str, value: str) -> None: ...
 
 
 def run_command(
@@ -297,15 +309,21 @@ class HostWriter:
 
     def mkdir(self, path: str, *, mode: int, uid: int, gid: int) -> None:
         os.mkdir(path, 0o700)
-        os.chown(path, uid, gid)
-        os.chmod(path, mode)
+        self.attributes(path, mode=mode, uid=uid, gid=gid)
 
     def attributes(self, path: str, *, mode: int | None, uid: int | None, gid: int | None) -> None:
-        """Owner first: chown clears set-uid bits that the mode may want to set."""
-        if uid is not None or gid is not None:
-            os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid, follow_symlinks=False)
-        if mode is not None:
-            os.chmod(path, mode)
+        """By descriptor and never through a link: the owner of the folder may be hostile to root.
+
+        Owner first: chown clears set-uid bits that the mode may want to set.
+        """
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if uid is not None or gid is not None:
+                os.fchown(descriptor, -1 if uid is None else uid, -1 if gid is None else gid)
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
 
     def symlink(self, path: str, target: str) -> None:
         """Point ``path`` at ``target``; an existing link is replaced in one rename."""
@@ -319,6 +337,21 @@ class HostWriter:
     def remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+    def rename(self, path: str, new: str) -> None:
+        os.rename(path, new)
+
+    def scratch(self, name: str, content: str, *, uid: int, gid: int) -> str:
+        descriptor, path = tempfile.mkstemp(prefix="nusy-", suffix=f"-{name}")
+        with os.fdopen(descriptor, "wb") as handle:
+            os.fchown(handle.fileno(), uid, gid)
+            handle.write(content.encode("utf-8", "surrogateescape"))
+        return path
+
+    def set_kernel_value(self, path: str, value: str) -> None:
+        """Entries of /proc/sys and /sys take one write and cannot be replaced."""
+        with open(path, "w", encoding="ascii") as handle:
+            handle.write(value + "\n")
 
 
 def _sync_directory(folder: str) -> None:

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Groups and users. Looked up as the node sees them (NSS), changed with shadow's tools.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Group, Sheet, User, World
+
+
+@dataclass(frozen=True)
+class SeenUser:
+    uid: int
+    group: str
+    home: str
+    shell: str
+    comment: str
+    member_of: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Seen:
+    groups: Mapping[str, int | None]
+    users: Mapping[str, SeenUser | None]
+
+
+def observe(reader: Reader, groups: Sequence[Group], users: Sequence[User]) -> Seen:
+    names = {g.name for g in groups} | {n for u in users for n in (*u.groups, *([u.group] if u.group else []))}
+    found = {name: reader.group(name) for name in sorted(names)}
+    seen_users: dict[str, SeenUser | None] = {}
+    for user in users:
+        entry = reader.user(user.name)
+        seen_users[user.name] = entry and SeenUser(
+            uid=entry.pw_uid,
+            group=reader.group_name(entry.pw_gid),
+            home=entry.pw_dir,
+            shell=entry.pw_shell,
+            comment=entry.pw_gecos,
+            member_of=frozenset(n for n, g in found.items() if g is not None and user.name in g.gr_mem),
+        )
+    return Seen({name: group and group.gr_gid for name, group in found.items()}, seen_users)
+
+
+def plan_group(group: Group, seen: Seen, world: World, sheet: Sheet) -> None:
+    gid = seen.groups[group.name]
+    if gid is None:
+        sheet.differs(f"group {group.name}", "absent", "present" if group.gid is None else f"gid {group.gid}")
+        sheet.will("add_group", group.name, group.gid, group.system)
+    elif group.gid is not None and gid != group.gid:
+        sheet.differs(f"group {group.name}: gid", gid, group.gid)
+        # Files keep the old number: whoever gets it next owns them. Hence a named victim.
+        if world.allows(sheet, group.name):
+            sheet.will("set_gid", group.name, group.gid)
+    world.groups.add(group.name)
+
+
+def plan_user(user: User, seen: Seen, world: World, sheet: Sheet) -> None:
+    found = seen.users[user.name]
+    key = f"user {user.name}"
+    for name in (*user.groups, *([user.group] if user.group else [])):
+        if seen.groups[name] is None and name not in world.groups:
+            world.assume(f"group {name} of user {user.name} is made by a package or another role")
+    world.users.add(user.name)
+    if found is None:
+        sheet.differs(key, "absent", "present" if user.uid is None else f"uid {user.uid}")
+        sheet.will(
+            "add_user", user.name, user.uid, user.group, user.groups, user.home, user.shell, user.comment, user.system
+        )
+        return
+    if user.uid is not None and found.uid != user.uid:
+        sheet.differs(f"{key}: uid", found.uid, user.uid)
+        if world.allows(sheet, user.name):
+            sheet.will("modify_user", user.name, "--uid", str(user.uid))
+    for option, name, before, after in (
+        ("--gid", "group", found.group, user.group),
+        ("--home", "home", found.home, user.home),
+        ("--shell", "shell", found.shell, user.shell),
+        ("--comment", "comment", found.comment, user.comment),
+    ):
+        if after is not None and before != after:
+            sheet.differs(f"{key}: {name}", before, after)
+            sheet.will("modify_user", user.name, option, after)
+    missing = tuple(g for g in user.groups if g not in found.member_of and g != found.group)
+    if missing:
+        sheet.differs(f"{key}: groups", tuple(sorted(found.member_of)), tuple(sorted({*found.member_of, *missing})))
+        sheet.will("join_groups", user.name, missing)
+
+
+def add_group(step: Step, _reader: Reader, writer: Writer) -> None:
+    gid, system = step.args
+    extra = ["--gid", str(gid)] if gid is not None else []
+    _check(writer.run(["/usr/sbin/groupadd", *extra, *(["--system"] if system else []), "--", step.target]))
+
+
+def set_gid(step: Step, _reader: Reader, writer: Writer) -> None:
+    _check(writer.run(["/usr/sbin/groupmod", "--gid", str(step.args[0]), "--", step.target]))
+
+
+def add_user(step: Step, _reader: Reader, writer: Writer) -> None:
+    """The home folder is not made here: a control that wants it declares it as a directory."""
+    uid, group, groups, home, shell, comment, system = step.args
+    assert isinstance(groups, tuple)
+    argv = ["/usr/sbin/useradd", "--no-create-home"]
+    for option, value in (
+        ("--uid", uid),
+        ("--gid", group),
+        ("--home-dir", home),
+        ("--shell", shell),
+        ("--comment", comment),
+    ):
+        if value is not None:
+            argv += [option, str(value)]
+    if groups:
+        argv += ["--groups", ",".join(groups)]
+    if system:
+        argv.append("--system")
+    if group is None:
+        argv.append("--user-group")
+    _check(writer.run([*argv, "--", step.target]))
+
+
+def modify_user(step: Step, _reader: Reader, writer: Writer) -> None:
+    option, value = step.args
+    _check(writer.run(["/usr/sbin/usermod", str(option), str(value), "--", step.target]))
+
+
+def join_groups(step: Step, _reader: Reader, writer: Writer) -> None:
+    groups = step.args[0]
+    assert isinstance(groups, tuple)
+    _check(writer.run(["/usr/sbin/usermod", "--append", "--groups", ",".join(groups), "--", step.target]))
+
+
+def _check(done: Completed) -> None:
+    if done.ok:
+        return
+    raise NodeError(
+        "accounts.failed",
+        wanted=f"{done.argv[0]} to succeed",
+        found=f"{' '.join(done.argv)} {done.ending}: {one_line(done.said())}",
+        why="files and services of this role belong to this account",
+        fix="run that command by hand on the node; if the account database is remote, create the account there",
+    )

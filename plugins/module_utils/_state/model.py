@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a role declares, and what planning it collects.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Change, Step, Value
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A thing that the node would not show, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """``version`` None: any version will do. ``alternatives``: others that do as well, if they are there."""
+
+    name: str
+    version: str | None = None
+    present: bool = True
+    hold: bool = False
+    alternatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    gid: int | None = None
+    system: bool = False
+
+
+@dataclass(frozen=True)
+class User:
+    """None means: not managed on an existing user, the tool's default on a new one."""
+
+    name: str
+    uid: int | None = None
+    group: str | None = None
+    groups: tuple[str, ...] = ()
+    home: str | None = None
+    shell: str | None = None
+    comment: str | None = None
+    system: bool = False
+
+
+@dataclass(frozen=True)
+class Directory:
+    path: str
+    owner: str = "root"
+    group: str = "root"
+    mode: int = 0o755
+
+
+@dataclass(frozen=True)
+class File:
+    """A file owned whole by one role. Several controls may each declare a fragment of it."""
+
+    path: str
+    content: str = ""
+    owner: str = "root"
+    group: str = "root"
+    mode: int = 0o644
+    present: bool = True
+    fragment: bool = False
+    sensitive: bool = False
+    validate: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Link:
+    path: str
+    target: str
+
+
+@dataclass(frozen=True)
+class KernelModule:
+    """``loaded``: now and at every boot. Otherwise: never, neither by alias nor by name."""
+
+    name: str
+    loaded: bool = True
+
+
+@dataclass(frozen=True)
+class Sysctl:
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Mount:
+    path: str
+    source: str
+    fstype: str
+    options: tuple[str, ...] = ("defaults",)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """None means: not managed. ``restart_on``: files whose change makes a running unit stale.
+
+    ``alternatives``: units that do as well; the one that is there is the one that is judged.
+    """
+
+    name: str
+    alternatives: tuple[str, ...] = ()
+    enabled: bool | None = None
+    active: bool | None = None
+    masked: bool | None = None
+    content: str | None = None
+    dropins: tuple[tuple[str, str], ...] = ()
+    restart_on: tuple[str, ...] = ()
+    on_change: str = "restart"
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """A truth that the role can see (with a module of its own) but not make."""
+
+    name: str
+    state: str
+    found: str
+    wanted: str
+    reason: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class ControlSpec:
+    """One control of the document: everything that must be true for it to be in sync.
+
+    ``digest_of`` is the declaration as data, for the applied record.
+    """
+
+    id: str
+    packages: tuple[Package, ...] = ()
+    groups: tuple[Group, ...] = ()
+    users: tuple[User, ...] = ()
+    directories: tuple[Directory, ...] = ()
+    files: tuple[File, ...] = ()
+    links: tuple[Link, ...] = ()
+    kernel_modules: tuple[KernelModule, ...] = ()
+    sysctls: tuple[Sysctl, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    units: tuple[Unit, ...] = ()
+    assertions: tuple[Assertion, ...] = ()
+
+
+@dataclass(frozen=True)
+class Document:
+    """The declaration of one role.
+
+    confirmed: victims the operator named in ``<role>_confirm``; see World.allows.
+    secrets: name → value; contents refer to them as ``${secret:name}``.
+    """
+
+    role: str
+    controls: tuple[ControlSpec, ...]
+    skipped: frozenset[str] = frozenset()
+    confirmed: frozenset[str] = frozenset()
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    install_recommends: bool = False
+
+    @property
+    def confirm_variable(self) -> str:
+        return f"{self.role}_confirm"
+
+    @property
+    def selected(self) -> tuple[ControlSpec, ...]:
+        return tuple(c for c in self.controls if c.id not in self.skipped)
+
+
+@dataclass
+class Sheet:
+    """What planning one control collects; becomes the control's verdict."""
+
+    control: str
+    changes: list[Change] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    victims: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+    def differs(self, key: str, before: Value, after: Value, reason: str = "") -> None:
+        self.changes.append(Change(key, before, after, reason))
+        if reason and reason not in self.reasons:
+            self.reasons.append(reason)
+
+    def will(self, action: str, target: str, *args: Value) -> None:
+        self.steps.append(Step(action, target, args, self.control))
+
+    def cannot_see(self, reason: str) -> None:
+        if reason not in self.unknown:
+            self.unknown.append(reason)
+
+
+@dataclass
+class World:
+    """What the steps planned so far will have made true, so that later ones can rely on it."""
+
+    confirmed: frozenset[str] = frozenset()
+    users: set[str] = field(default_factory=set)
+    groups: set[str] = field(default_factory=set)
+    directories: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
+    installing: bool = False
+    sources_change: bool = False
+    lists_fresh: bool = False
+    blocked_paths: set[str] = field(default_factory=set)
+    assumptions: list[str] = field(default_factory=list)
+
+    def allows(self, sheet: Sheet, victim: str) -> bool:
+        """May this step touch something that can lose data, cut access or stop the machine?
+
+        Only if the operator named it. Otherwise the control is drifted and blocked.
+        """
+        if victim in self.confirmed:
+            return True
+        if victim not in sheet.victims:
+            sheet.victims.append(victim)
+        return False
+
+    def assume(self, sentence: str) -> None:
+        if sentence not in self.assumptions:
+            self.assumptions.append(sentence)

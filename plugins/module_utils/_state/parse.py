@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module parameters → Document. What an argument spec cannot say is checked here.
+
+``CONTROL_OPTIONS`` is the one description of the input: the module's argument spec and the
+parser are both made from it, and a test holds the documentation against it.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import paths
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
+    Assertion,
+    ControlSpec,
+    Directory,
+    Document,
+    File,
+    Group,
+    KernelModule,
+    Link,
+    Mount,
+    Package,
+    Sysctl,
+    Unit,
+    User,
+)
+
+ROLE = re.compile(r"[a-z][a-z0-9_]*")
+CONTROL = re.compile(r"[a-z][a-z0-9_]*/[a-z][a-z0-9_]*")
+# Debian Policy 5.6.1, with an optional :architecture and =version.
+PACKAGE = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?)(?:=(?P<version>[A-Za-z0-9.+:~-]+))?")
+# useradd's own rule on Debian (NAME_REGEX), and systemd.unit(5).
+ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|socket|timer|path|mount|automount|target|slice|swap)")
+MODE = re.compile(r"0?[0-7]{3,4}")
+SYSCTL = re.compile(r"[a-z][A-Za-z0-9_.*/:-]+")
+MODULE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def _list(**options: object) -> dict[str, Any]:
+    return {"type": "list", "elements": "dict", "default": [], "options": options}
+
+
+def _names() -> dict[str, Any]:
+    return {"type": "list", "elements": "str", "default": []}
+
+
+_TEXT: dict[str, Any] = {"type": "str"}
+_NEEDED: dict[str, Any] = {"type": "str", "required": True}
+_FLAG: dict[str, Any] = {"type": "bool"}
+_NO: dict[str, Any] = {"type": "bool", "default": False}
+_YES: dict[str, Any] = {"type": "bool", "default": True}
+_ROOT: dict[str, Any] = {"type": "str", "default": "root"}
+_PATH: dict[str, Any] = {"type": "str", "required": True}
+
+CONTROL_OPTIONS: dict[str, Any] = {
+    "id": _NEEDED,
+    "packages": _names(),
+    "absent_packages": _names(),
+    "holds": _names(),
+    "groups": _list(name=_NEEDED, gid={"type": "int"}, system=_NO),
+    "users": _list(
+        name=_NEEDED,
+        uid={"type": "int"},
+        group=_TEXT,
+        groups=_names(),
+        home=_TEXT,
+        shell=_TEXT,
+        comment=_TEXT,
+        system=_NO,
+    ),
+    "directories": _list(path=_PATH, owner=_ROOT, group=_ROOT, mode={"type": "str", "default": "0755"}),
+    "files": _list(
+        path=_PATH,
+        content={"type": "str", "default": ""},
+        owner=_ROOT,
+        group=_ROOT,
+        mode={"type": "str", "default": "0644"},
+        state={"type": "str", "choices": ["present", "absent"], "default": "present"},
+        fragment=_NO,
+        sensitive=_NO,
+        validate=_names(),
+    ),
+    "links": _list(path=_PATH, target=_NEEDED),
+    "kernel_modules": _list(name=_NEEDED, loaded=_YES),
+    "sysctls": _list(name=_NEEDED, value=_NEEDED),
+    "mounts": _list(path=_PATH, source=_NEEDED, fstype=_NEEDED, options={**_names(), "default": ["defaults"]}),
+    "units": _list(
+        name=_NEEDED,
+        alternatives=_names(),
+        enabled=_FLAG,
+        active=_FLAG,
+        masked=_FLAG,
+        content=_TEXT,
+        dropins={"type": "dict", "default": {}},
+        restart_on=_names(),
+        on_change={"type": "str", "choices": ["restart", "reload", "none"], "default": "restart"},
+    ),
+    "assertions": _list(
+        name=_NEEDED,
+        state={"type": "str", "choices": ["in_sync", "drifted", "unknown"], "required": True},
+        found={"type": "str", "default": ""},
+        wanted={"type": "str", "default": ""},
+        reason={"type": "str", "default": ""},
+        fix={"type": "str", "default": ""},
+    ),
+}
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "role": _NEEDED,
+    "controls": {"type": "list", "elements": "dict", "required": True, "options": CONTROL_OPTIONS},
+    "skip_controls": _names(),
+    "confirm": _names(),
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "install_recommends": _NO,
+}
+
+
+def document(params: Mapping[str, Any]) -> Document:
+    """Raises InputError, with the path of the wrong value, before anything is looked at."""
+    role = _match(ROLE, params["role"], "role", "a role name")
+    secrets = {str(name): str(value) for name, value in params["secrets"].items()}
+    controls = tuple(_control(entry, f"controls[{i}]", role) for i, entry in enumerate(params["controls"]))
+    ids = [control.id for control in controls]
+    for i, name in enumerate(ids):
+        if name in ids[:i]:
+            raise _wrong(f"controls[{i}].id", "an id used once", name, "two verdicts would share one name")
+    for i, name in enumerate(params["skip_controls"]):
+        if name not in ids:
+            known = f"a control of role {role}: {', '.join(ids)}"
+            raise _wrong(f"skip_controls[{i}]", known, name, "a misspelt name would skip nothing")
+    for control in controls:
+        _check_secrets(control, secrets)
+    return Document(
+        role=role,
+        controls=controls,
+        skipped=frozenset(params["skip_controls"]),
+        confirmed=frozenset(params["confirm"]),
+        secrets=secrets,
+        install_recommends=params["install_recommends"],
+    )
+
+
+def _control(entry: Mapping[str, Any], at: str, role: str) -> ControlSpec:
+    name = _match(CONTROL, entry["id"], f"{at}.id", "<role>/<control> in snake_case")
+    if not name.startswith(f"{role}/"):
+        raise _wrong(f"{at}.id", f"{role}/<control>", name, "the report attributes a control by its role")
+
+    def each(kind: str) -> list[tuple[dict[str, Any], str]]:
+        return [(item, f"{at}.{kind}[{i}]") for i, item in enumerate(entry[kind])]
+
+    return ControlSpec(
+        id=name,
+        packages=_packages(entry, at),
+        groups=tuple(Group(_account(g["name"], f"{p}.name"), g["gid"], g["system"]) for g, p in each("groups")),
+        users=tuple(_user(u, p) for u, p in each("users")),
+        directories=tuple(
+            Directory(
+                _path(d["path"], f"{p}.path"),
+                _account(d["owner"], f"{p}.owner"),
+                _account(d["group"], f"{p}.group"),
+                _mode(d["mode"], f"{p}.mode"),
+            )
+            for d, p in each("directories")
+        ),
+        files=tuple(_file(f, p) for f, p in each("files")),
+        links=tuple(Link(_path(x["path"], f"{p}.path"), x["target"]) for x, p in each("links")),
+        kernel_modules=tuple(
+            KernelModule(_match(MODULE, m["name"], f"{p}.name", "a module name"), m["loaded"])
+            for m, p in each("kernel_modules")
+        ),
+        sysctls=tuple(
+            Sysctl(_match(SYSCTL, s["name"], f"{p}.name", "a kernel value such as vm.swappiness"), s["value"])
+            for s, p in each("sysctls")
+        ),
+        mounts=tuple(
+            Mount(_path(m["path"], f"{p}.path"), m["source"], m["fstype"], tuple(m["options"]))
+            for m, p in each("mounts")
+        ),
+        units=tuple(_unit(u, p) for u, p in each("units")),
+        assertions=tuple(Assertion(**a) for a in entry["assertions"]),
+    )
+
+
+def _packages(entry: Mapping[str, Any], at: str) -> tuple[Package, ...]:
+    holds = set(entry["holds"])
+    found = []
+    for i, text in enumerate(entry["packages"]):
+        first, *others = (part.strip() for part in text.split("|"))
+        match = PACKAGE.fullmatch(first)
+        if match is None or any("=" in name or PACKAGE.fullmatch(name) is None for name in others):
+            expected = "name, name=version or name | alternative"
+            raise _wrong(f"{at}.packages[{i}]", expected, text, "apt would read it as something else")
+        found.append(Package(match["name"], match["version"], hold=match["name"] in holds, alternatives=tuple(others)))
+        holds.discard(match["name"])
+    for name in sorted(holds):
+        raise _wrong(
+            f"{at}.holds", "packages declared in the same control", name, "a hold on an absent package holds nothing"
+        )
+    for i, name in enumerate(entry["absent_packages"]):
+        _match(PACKAGE, name, f"{at}.absent_packages[{i}]", "a package name")
+        if any(p.name == name for p in found):
+            raise _wrong(
+                f"{at}.absent_packages[{i}]", "a package that is not declared present", name, "it cannot be both"
+            )
+        found.append(Package(name, present=False))
+    return tuple(found)
+
+
+def _user(entry: Mapping[str, Any], at: str) -> User:
+    return User(
+        name=_account(entry["name"], f"{at}.name"),
+        uid=entry["uid"],
+        group=entry["group"],
+        groups=tuple(entry["groups"]),
+        home=None if entry["home"] is None else _path(entry["home"], f"{at}.home"),
+        shell=None if entry["shell"] is None else _path(entry["shell"], f"{at}.shell"),
+        comment=entry["comment"],
+        system=entry["system"],
+    )
+
+
+def _file(entry: Mapping[str, Any], at: str) -> File:
+    if "\0" in entry["content"]:
+        raise _wrong(f"{at}.content", "text", "a NUL byte", "only text files are owned line by line")
+    if entry["validate"] and not any("%s" in part for part in entry["validate"]):
+        raise _wrong(
+            f"{at}.validate",
+            "a command with %s for the file",
+            " ".join(entry["validate"]),
+            "it would check another file",
+        )
+    return File(
+        path=_path(entry["path"], f"{at}.path"),
+        content=entry["content"],
+        owner=_account(entry["owner"], f"{at}.owner"),
+        group=_account(entry["group"], f"{at}.group"),
+        mode=_mode(entry["mode"], f"{at}.mode"),
+        present=entry["state"] == "present",
+        fragment=entry["fragment"],
+        sensitive=entry["sensitive"],
+        validate=tuple(entry["validate"]),
+    )
+
+
+def _unit(entry: Mapping[str, Any], at: str) -> Unit:
+    if entry["masked"] and (entry["enabled"] or entry["active"] or entry["content"] is not None):
+        raise _wrong(
+            f"{at}.masked", "masked alone", "masked with enabled, active or content", "a masked unit can be neither"
+        )
+    for name in entry["dropins"]:
+        _match(re.compile(r"[A-Za-z0-9_.@-]+"), str(name), f"{at}.dropins", "a file name without .conf")
+    return Unit(
+        name=_match(UNIT, entry["name"], f"{at}.name", "a full unit name such as chrony.service"),
+        alternatives=tuple(_match(UNIT, n, f"{at}.alternatives", "full unit names") for n in entry["alternatives"]),
+        enabled=entry["enabled"],
+        active=entry["active"],
+        masked=entry["masked"],
+        content=entry["content"],
+        dropins=tuple(sorted((str(name), str(text)) for name, text in entry["dropins"].items())),
+        restart_on=tuple(_path(path, f"{at}.restart_on[{i}]") for i, path in enumerate(entry["restart_on"])),
+        on_change=entry["on_change"],
+    )
+
+
+def _check_secrets(control: ControlSpec, secrets: Mapping[str, str]) -> None:
+    texts = [f.content for f in control.files]
+    texts += [text for unit in control.units for text in (unit.content or "", *(t for _n, t in unit.dropins))]
+    for name in (match for text in texts for match in paths.SECRET.findall(text)):
+        if name not in secrets:
+            raise _wrong(
+                f"secrets.{name}",
+                f"a value, since {control.id} refers to it",
+                "nothing",
+                "the reference would be written as it stands",
+            )
+        if len(secrets[name]) < 4:
+            raise _wrong(
+                f"secrets.{name}",
+                "at least 4 characters",
+                "a shorter value",
+                "too short to be kept out of logs by replacement",
+            )
+
+
+def _path(text: str, at: str) -> str:
+    if not text.startswith("/") or os.path.normpath(text) != text or any(not c.isprintable() for c in text):
+        raise _wrong(
+            at, "an absolute path without .., // or a / at the end", text, "it could mean another place on the node"
+        )
+    return text
+
+
+def _mode(text: str, at: str) -> int:
+    _match(MODE, text, at, 'a quoted octal mode such as "0644"')
+    return int(text, 8)
+
+
+def _account(text: str, at: str) -> str:
+    return _match(ACCOUNT, text, at, "an account name")
+
+
+def _match(pattern: re.Pattern[str], text: str, at: str, expected: str) -> str:
+    if pattern.fullmatch(text) is None:
+        raise _wrong(at, expected, text, "the tools that change it would read it differently or refuse it half-way")
+    return text
+
+
+def _wrong(at: str, expected: str, found: str, why: str) -> InputError:
+    return InputError(
+        "state.bad_input",
+        wanted=f"{at}: {expected}",
+        found=repr(found),
+        why=why,
+        fix=f"correct {at} in the declaration",
+    )

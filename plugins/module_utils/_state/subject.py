@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One role's document as a subject of ``_core.entry``: look at everything, plan everything
+together, apply in order.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, Plan, State, Step, one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
+    accounts,
+    kernel,
+    packages,
+    paths,
+    record,
+    units,
+)
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
+    ControlSpec,
+    Document,
+    File,
+    Sheet,
+    Unit,
+    Unknown,
+    World,
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything the document is about, as found on the node."""
+
+    packages: packages.Seen | Unknown
+    accounts: accounts.Seen
+    paths: dict[str, paths.Seen | Unknown]
+    kernel: kernel.Seen
+    units: units.Seen | Unknown
+    record: record.Record
+
+
+def files_of(control: ControlSpec, role: str) -> list[File]:
+    """All files a control owns: declared ones, unit files and the persisted kernel values."""
+    return [*control.files, *kernel.files_of(control, role), *(f for u in control.units for f in units.files_of(u))]
+
+
+class EnsureState:
+    """The whole declaration of a role, which is why a real run of it may leave the applied record."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.title = f"role {document.role}"
+        self._files = {control.id: files_of(control, document.role) for control in document.selected}
+        self._wholes = paths.assemble((control, file) for control, files in self._files.items() for file in files)
+
+    # --- looking ---
+
+    def observe(self, reader: Reader) -> Seen:
+        document, controls = self.document, self.document.selected
+        content = frozenset(self._wholes)
+        wanted = [
+            *content,
+            *(d.path for c in controls for d in c.directories),
+            *(x.path for c in controls for x in c.links),
+        ]
+        return Seen(
+            packages.observe(reader, {c.id: c.packages for c in controls}, recommends=document.install_recommends),
+            accounts.observe(reader, [g for c in controls for g in c.groups], [u for c in controls for u in c.users]),
+            paths.observe(reader, wanted, read=content),
+            kernel.observe(reader, document.role, controls),
+            units.observe(reader, [u for c in controls for u in c.units]),
+            record.read(reader, document.role),
+        )
+
+    # --- planning ---
+
+    def plan(self, reader: Reader) -> Plan:
+        return self.judge(self.observe(reader))
+
+    def judge(self, seen: Seen) -> Plan:
+        """Pure: from what was declared and what was found to verdicts and steps."""
+        document = self.document
+        world = World(document.confirmed)
+        sheets = {control.id: Sheet(control.id) for control in document.selected}
+        extra = Sheet(f"{document.role}/file_extra")
+        ending: list[Step] = []
+        planned: set[str] = set()
+        for control in document.selected:
+            ending += self._judge_control(control, seen, world, sheets, extra, planned)
+        owing = [Step("owe_restart", step.target, (), step.control) for step in ending]
+        steps = [*owing, *(s for sheet in (*sheets.values(), extra) for s in sheet.steps), *ending]
+        controls = [self._verdict(control, sheets.get(control.id), seen.record) for control in document.controls]
+        if self._wholes:
+            controls.append(self._verdict(ControlSpec(extra.control), extra, seen.record))
+        return Plan(tuple(controls), tuple(dict.fromkeys(steps)), tuple(world.assumptions))
+
+    def _judge_control(
+        self, control: ControlSpec, seen: Seen, world: World, sheets: dict[str, Sheet], extra: Sheet, planned: set[str]
+    ) -> list[Step]:
+        """The order inside a control is the order things depend on each other."""
+        sheet = sheets[control.id]
+        packages.plan(control.packages, seen.packages, world, sheet)
+        for group in control.groups:
+            accounts.plan_group(group, seen.accounts, world, sheet)
+        for user in control.users:
+            accounts.plan_user(user, seen.accounts, world, sheet)
+        for directory in control.directories:
+            paths.plan_directory(directory, seen.paths, world, sheet)
+        for file in self._files[control.id]:
+            if file.path not in planned:
+                planned.add(file.path)
+                whole = self._wholes[file.path]
+                paths.plan_file(whole, seen.paths, world, sheets, extra, self.document.secrets)
+                world.sources_change |= file.path.startswith("/etc/apt/") and _writes(
+                    file.path, (*sheets.values(), extra)
+                )
+        for link in control.links:
+            paths.plan_link(link, seen.paths, world, sheet)
+        for module in control.kernel_modules:
+            kernel.plan_module(module, seen.kernel, world, sheet)
+        for sysctl in control.sysctls:
+            kernel.plan_sysctl(sysctl, seen.kernel, world, sheet)
+        for mount in control.mounts:
+            kernel.plan_mount(mount, seen.kernel, world, sheet)
+        for assertion in control.assertions:
+            if assertion.state == "drifted":
+                sheet.differs(assertion.name, assertion.found, assertion.wanted, assertion.reason)
+            elif assertion.state == "unknown":
+                sheet.cannot_see(assertion.reason or f"{assertion.name} could not be judged")
+        ending: list[Step] = []
+        for unit in control.units:
+            changing = any(_writes(path, (*sheets.values(), extra)) for path in _watched(unit))
+            ending += units.plan(unit, seen.units, world, sheet, files_change=changing)
+        return ending
+
+    def _verdict(self, control: ControlSpec, sheet: Sheet | None, last: record.Record) -> Control:
+        if sheet is None:
+            return Control(control.id, "not_selected", reason=f"named in {self.document.role}_skip_controls")
+        reason = one_line("; ".join([*sheet.reasons, *sheet.unknown]), 500)
+        blocked_by = f"{self.document.confirm_variable}: [{', '.join(sheet.victims)}]" if sheet.victims else ""
+        state: State = "drifted" if sheet.changes else "unknown" if sheet.unknown else "in_sync"
+        cause = last.cause(control, self.document, state, blocked=bool(blocked_by))
+        return Control(control.id, state, tuple(sheet.changes), reason, blocked_by, cause)
+
+    # --- applying ---
+
+    def apply(self, plan: Plan, reader: Reader, writer: Writer) -> None:
+        if not reader.is_root():
+            raise NodeError(
+                "state.needs_root",
+                wanted=f"{self.title} applied ({len(plan.steps)} steps)",
+                found="not running as root",
+                why="half of the steps would fail after the first half was done",
+                fix="use become: true (the playbooks of this collection do), or --check to only look",
+            )
+        for step in plan.steps:
+            try:
+                self._do(step, reader, writer)
+            except OSError as error:
+                raise NodeError(
+                    "state.step_failed",
+                    wanted=step.text(),
+                    found=f"{error.strerror} ({error.filename or step.target})",
+                    why="the steps after this one were not tried; those before it are done",
+                    fix="mend the cause and run the play again: it goes on where this run stopped",
+                ) from error
+
+    def _do(self, step: Step, reader: Reader, writer: Writer) -> None:
+        document = self.document
+        match step.action:
+            case "install_packages":
+                packages.install_packages(
+                    _names(step),
+                    reader,
+                    writer,
+                    recommends=document.install_recommends,
+                    confirmed=document.confirmed,
+                )
+            case "hold_packages":
+                packages.hold_packages(_names(step), writer)
+            case "write_file":
+                paths.write_file(self._wholes[step.target], document.secrets, reader, writer)
+            case "enable_unit" | "disable_unit" | "mask_unit" | "unmask_unit" | "start_unit" | "stop_unit":
+                units.systemctl(step.action.removesuffix("_unit"), step, writer)
+            case "restart_unit" | "reload_unit":
+                units.pay(step.action.removesuffix("_unit"), step, writer)
+            case "load_module":
+                kernel.run_tool(["/usr/sbin/modprobe", "--", step.target], writer, why="the role needs this module")
+            case "unload_module":
+                kernel.run_tool(["/usr/sbin/modprobe", "--remove", "--", step.target], writer, why="it stays loaded")
+            case "mount":
+                kernel.run_tool(["/usr/bin/mount", "--", step.target], writer, why="data would go to the disk below")
+            case "unmount":
+                kernel.run_tool(["/usr/bin/umount", "--", step.target], writer, why="the other file system stays")
+            case "remount":
+                argv = ["/usr/bin/mount", "-o", f"remount,{step.args[0]}", "--", step.target]
+                kernel.run_tool(argv, writer, why="the options stay as they were")
+            case action:
+                ACTIONS[action](step, reader, writer)
+
+    def settle(self, left: Plan, reader: Reader, writer: Writer) -> None:
+        """After a real run: leave the record, then say what could not be ensured."""
+        in_sync = frozenset(control.id for control in left.controls if control.state == "in_sync")
+        not_ours = frozenset(c.id for c in self.document.controls for a in c.assertions if a.state == "unknown")
+        open_ends = [
+            control
+            for control in left.controls
+            if (control.state == "drifted" and not control.blocked_by)
+            or (control.state == "unknown" and control.id not in not_ours)
+        ]
+        if not open_ends:
+            record.write(self.document, record.read(reader, self.document.role), in_sync, reader, writer)
+        if open_ends:
+            fixes = {a.fix for c in self.document.controls for a in c.assertions if a.state == "drifted" and a.fix}
+            raise NodeError(
+                "state.not_ensured",
+                wanted=f"{self.title} as declared",
+                found="; ".join(f"{c.id} is {c.state}: {c.reason or 'see its before and after'}" for c in open_ends),
+                why="this role cannot make these true by itself; everything else of it is applied",
+                fix="; ".join(sorted(fixes)) or "mend the reasons named, then run the play again",
+            )
+
+
+ACTIONS = {
+    "repair_dpkg": packages.repair_dpkg,
+    "refresh_lists": packages.refresh_lists,
+    "remove_packages": packages.remove_packages,
+    "add_group": accounts.add_group,
+    "set_gid": accounts.set_gid,
+    "add_user": accounts.add_user,
+    "modify_user": accounts.modify_user,
+    "join_groups": accounts.join_groups,
+    "make_directory": paths.make_directory,
+    "set_attributes": paths.set_attributes,
+    "make_link": paths.make_link,
+    "move_aside": paths.move_aside,
+    "remove_file": paths.remove_file,
+    "reload_manager": units.reload_manager,
+    "owe_restart": units.owe,
+    "set_sysctl": kernel.set_sysctl,
+    "comment_out": kernel.comment_out,
+    "write_fstab": kernel.write_fstab,
+}
+
+
+def _watched(unit: Unit) -> tuple[str, ...]:
+    return (*(file.path for file in units.files_of(unit)), *unit.restart_on)
+
+
+def _writes(path: str, sheets: tuple[Sheet, ...]) -> bool:
+    return any(step.target == path and step.action in ("write_file", "remove_file") for s in sheets for step in s.steps)
+
+
+def _names(step: Step) -> tuple[str, ...]:
+    names = step.args[0]
+    assert isinstance(names, tuple)
+    return names

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""systemd units: their files, drop-ins and state, as the running manager sees them.
+
+A restart that a change makes necessary is *owed* before the change is made (a marker in
+/run) and paid at the end. A run killed in between leaves the marker, and the next run,
+or check, knows. No clock is involved, and a reboot pays every debt by itself.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Reader, Unreadable, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import File, Sheet, Unit, Unknown, World
+
+SYSTEMCTL = "/usr/bin/systemctl"
+UNIT_DIRECTORY = "/etc/systemd/system"
+OWED = "/run/nusy/owed"
+PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "DropInPaths", "NeedDaemonReload")
+# A stop may take TimeoutStopSec (90 s) and a start TimeoutStartSec (90 s) by systemd's defaults.
+CHANGE_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class SeenUnit:
+    load: str
+    active: str
+    file_state: str
+    needs_reload: bool
+    foreign: tuple[tuple[str, str], ...] = ()  # (drop-in that is not ours, directive of ours that it sets)
+
+    @property
+    def is_active(self) -> bool:
+        return self.active in ("active", "reloading", "activating")
+
+
+@dataclass(frozen=True)
+class Seen:
+    units: Mapping[str, SeenUnit]
+    owed: frozenset[str]
+
+
+def files_of(unit: Unit) -> list[File]:
+    """The unit file and drop-ins that this declaration owns."""
+    files = []
+    if unit.content is not None:
+        files.append(File(f"{UNIT_DIRECTORY}/{unit.name}", unit.content))
+    files += [File(f"{UNIT_DIRECTORY}/{unit.name}.d/{name}.conf", text) for name, text in unit.dropins]
+    return files
+
+
+def parse_show(text: str) -> list[dict[str, str]]:
+    """Blocks of ``systemctl show``: Key=Value lines, one block a unit, blank lines between."""
+    blocks: list[dict[str, str]] = []
+    for block in text.split("\n\n"):
+        pairs = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if pairs:
+            blocks.append(pairs)
+    return blocks
+
+
+def observe(reader: Reader, wanted: Sequence[Unit]) -> Seen | Unknown:
+    if not wanted:
+        return Seen({}, frozenset())
+    names = list(dict.fromkeys(name for unit in wanted for name in (unit.name, *unit.alternatives)))
+    done = reader.run([SYSTEMCTL, "show", "--no-pager", f"--property={','.join(PROPERTIES)}", "--", *names], timeout=30)
+    blocks = parse_show(done.out)
+    if not done.ok or len(blocks) != len(names):
+        return Unknown(f"systemd does not answer: {one_line(done.said(1))}")
+    units = {}
+    for name, block in zip(names, blocks, strict=True):
+        declared = [unit for unit in wanted if unit.name == name]
+        units[name] = SeenUnit(
+            load=block.get("LoadState", ""),
+            active=block.get("ActiveState", ""),
+            file_state=block.get("UnitFileState", ""),
+            needs_reload=block.get("NeedDaemonReload") == "yes",
+            foreign=_overrides(reader, declared, block.get("DropInPaths", "").split()),
+        )
+    try:
+        owed = frozenset(reader.listdir(OWED) or ())
+    except Unreadable:
+        owed = frozenset()
+    return Seen(units, owed)
+
+
+def directives(text: str) -> set[str]:
+    """``Section/Directive`` names that a unit file sets."""
+    found, section = set(), ""
+    for line in (raw.strip() for raw in text.splitlines()):
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif "=" in line and not line.startswith(("#", ";")):
+            found.add(f"{section}/{line.split('=', 1)[0].strip()}")
+    return found
+
+
+def _overrides(reader: Reader, declared: Sequence[Unit], dropins: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Drop-ins of somebody else that set, after ours, what ours set. systemd lists them in order."""
+    ours = {file.path: file.content for unit in declared for file in files_of(unit)}
+    if not ours:
+        return ()
+    set_so_far = {d for path, text in ours.items() if path not in dropins for d in directives(text)}
+    found = []
+    for path in dropins:
+        if path in ours:
+            set_so_far |= directives(ours[path])
+            continue
+        try:
+            text = reader.read(path) or ""
+        except Unreadable:
+            continue
+        found += [(path, directive) for directive in sorted(directives(text) & set_so_far)]
+    return tuple(found)
+
+
+def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, files_change: bool) -> list[Step]:
+    """Judge one unit. Returns the steps that wait for the end of the document (restarts)."""
+    if isinstance(seen, Unknown):
+        sheet.cannot_see(seen.reason)
+        return []
+    unit = replace(unit, name=_present(unit, seen))
+    found = seen.units[unit.name]
+    key = f"unit {unit.name}"
+    for path, directive in found.foreign:
+        sheet.differs(f"{key}: {directive}", f"overridden by {path}", "as declared", f"{path} overrides {directive}")
+        if world.allows(sheet, path):
+            sheet.will("move_aside", path)
+            sheet.will("reload_manager", "systemd")
+    there = found.load not in ("not-found", "") or unit.content is not None
+    if not there and not world.installing and any(v is not None for v in (unit.enabled, unit.active)):
+        world.assume(f"unit {unit.name} is brought by a package or another role")
+    if files_change or found.needs_reload:
+        sheet.will("reload_manager", "systemd")
+    if found.needs_reload and not files_change:
+        sheet.differs(f"{key}: files", "newer than what systemd has loaded", "loaded")
+    state = found.file_state or ("absent" if not there or found.load == "not-found" else "unknown")
+    if unit.masked is not None and (state == "masked") != unit.masked:
+        sheet.differs(f"{key}: masked", state == "masked", unit.masked)
+        sheet.will("mask_unit" if unit.masked else "unmask_unit", unit.name)
+    if unit.enabled is not None and unit.enabled != _enabled(state):
+        sheet.differs(f"{key}: enabled", state, "enabled" if unit.enabled else "disabled")
+        sheet.will("enable_unit" if unit.enabled else "disable_unit", unit.name)
+    stale = files_change or unit.name in seen.owed
+    if unit.active is not None and unit.active != found.is_active:
+        sheet.differs(f"{key}: active", found.active or "inactive", "active" if unit.active else "inactive")
+        if not unit.active:
+            sheet.will("stop_unit", unit.name)
+        elif not stale:
+            sheet.will("start_unit", unit.name)
+    elif unit.name in seen.owed and found.is_active and not files_change:
+        sheet.differs(f"{key}: running", "with an older configuration", "with the one on disk")
+    # Restart also where a start would do: installing the package may start it with its own configuration.
+    if stale and unit.on_change != "none" and (unit.active or (unit.active is None and found.is_active)):
+        return [Step(f"{unit.on_change if found.is_active else 'restart'}_unit", unit.name, (), sheet.control)]
+    return []
+
+
+def _present(unit: Unit, seen: Seen) -> str:
+    """Of the alternatives the one that runs, else the one that is installed, else the first."""
+    names = (unit.name, *unit.alternatives)
+    running = (name for name in names if seen.units[name].is_active)
+    installed = (name for name in names if seen.units[name].load == "loaded")
+    return next(running, next(installed, unit.name))
+
+
+def _enabled(state: str) -> bool:
+    """Static, alias and generated units have nothing to enable. ``enabled-runtime`` ends at the next boot."""
+    return state in ("enabled", "static", "alias", "generated", "indirect")
+
+
+# --- doing --------------------------------------------------------------------------------
+
+
+def systemctl(verb: str, step: Step, writer: Writer) -> None:
+    _check(writer.run([SYSTEMCTL, verb, "--", step.target], timeout=CHANGE_SECONDS), step.target, writer)
+
+
+def reload_manager(_step: Step, _reader: Reader, writer: Writer) -> None:
+    _check(writer.run([SYSTEMCTL, "daemon-reload"], timeout=CHANGE_SECONDS), "", writer)
+
+
+def owe(step: Step, reader: Reader, writer: Writer) -> None:
+    for folder in (os.path.dirname(OWED), OWED):
+        if reader.stat(folder) is None:
+            writer.mkdir(folder, mode=0o755, uid=0, gid=0)
+    writer.write(f"{OWED}/{step.target}", "", mode=0o644, uid=0, gid=0)
+
+
+def pay(verb: str, step: Step, writer: Writer) -> None:
+    systemctl(verb, step, writer)
+    writer.remove(f"{OWED}/{step.target}")
+
+
+def _check(done: Completed, unit: str, writer: Writer) -> None:
+    if done.ok:
+        return
+    log = (
+        writer.run(["/usr/bin/journalctl", "--no-pager", "--quiet", "--lines=5", "--output=cat", f"--unit={unit}"])
+        if unit
+        else None
+    )
+    raise NodeError(
+        "units.failed",
+        wanted=f"{' '.join(done.argv[1:])} to succeed",
+        found=f"it {done.ending}: {one_line(done.said())}"
+        + (f"; its log ends: {one_line(log.out, 600)}" if log and log.out.strip() else ""),
+        why="the service is not in the declared state",
+        fix=f"look at: systemctl status {unit}; journalctl -u {unit}" if unit else "look at: systemctl status",
+    )

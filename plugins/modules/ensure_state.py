@@ -1,0 +1,450 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: ensure_state
+short_description: Ensure everything one role declares, in one call
+version_added: 0.1.0
+description:
+  - Takes one document of controls. Each control declares what must be true for it to be in
+    sync - packages, accounts, directories, files, links, kernel values and modules, mounts,
+    systemd units.
+  - Looks at everything, plans everything together in order, applies, looks again. In check
+    mode the same plan is made and nothing is applied, so a check predicts what a run does,
+    also on a bare node.
+  - Reports a verdict for each control. One that cannot be seen is C(unknown) with a reason
+    and is never shown as fine.
+  - What can lose data, cut access or stop the machine is done only when O(confirm) names its
+    victim. Until then the control is drifted with C(blocked_by), the rest converges and the
+    task does not fail.
+  - Controls are ensured in the order given; inside a control in the order of the options
+    below. Restarts come last.
+attributes:
+  check_mode:
+    description: Makes the same plan and applies nothing.
+    support: full
+  diff_mode:
+    description: Shows each differing property of each drifted control.
+    support: full
+  idempotent:
+    description: After applying, the node is looked at again; a plan that is not empty is an error.
+    support: full
+options:
+  role:
+    description: Name of the declaring role. Every control id begins with it.
+    type: str
+    required: true
+  controls:
+    description: The document.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      id:
+        description: C(<role>/<control>), as in C(meta/controls.yml) of the role.
+        type: str
+        required: true
+      packages:
+        description:
+          - Packages that must be installed and configured, as C(name), C(name=version) or
+            C(name | alternative). An alternative that is there will do; otherwise the first is installed.
+          - Installing never removes another package as a by-product unless O(confirm) names it.
+        type: list
+        elements: str
+        default: []
+      absent_packages:
+        description: Packages that must not be installed. Each is a victim that O(confirm) must name.
+        type: list
+        elements: str
+        default: []
+      holds:
+        description: Which of O(controls[].packages) are held at their version.
+        type: list
+        elements: str
+        default: []
+      groups:
+        description: Groups that must exist.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Name of the group.
+            type: str
+            required: true
+          gid:
+            description: Number; not managed when unset. Changing it on an existing group needs O(confirm).
+            type: int
+          system:
+            description: Take the number of a new group from the system range.
+            type: bool
+            default: false
+      users:
+        description: Users that must exist. An unset option is not managed.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Name of the user.
+            type: str
+            required: true
+          uid:
+            description: Number. Changing it on an existing user needs O(confirm).
+            type: int
+          group:
+            description: Primary group.
+            type: str
+          groups:
+            description: Further groups the user must be in. Others it is in stay.
+            type: list
+            elements: str
+            default: []
+          home:
+            description: Home directory. Declare it in O(controls[].directories) to have it made.
+            type: str
+          shell:
+            description: Login shell.
+            type: str
+          comment:
+            description: The GECOS field.
+            type: str
+          system:
+            description: Take the number of a new user from the system range.
+            type: bool
+            default: false
+      directories:
+        description:
+          - Directories that must exist. One that is not empty and belongs to somebody else is
+            taken over only when O(confirm) names its path.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          path:
+            description: Absolute path.
+            type: str
+            required: true
+          owner:
+            description: Owning user.
+            type: str
+            default: root
+          group:
+            description: Owning group.
+            type: str
+            default: root
+          mode:
+            description: Octal mode, quoted.
+            type: str
+            default: "0755"
+      files:
+        description:
+          - Text files the role owns whole. A line that no control declares is drift of the
+            control C(<role>/file_extra). Missing parent directories are made C(root:root 0755).
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          path:
+            description: Absolute path.
+            type: str
+            required: true
+          content:
+            description:
+              - Text, with a line end added to the last line if it lacks one.
+              - C(${secret:name}) stands for the value of that name in O(secrets).
+            type: str
+            default: ""
+          owner:
+            description: Owning user.
+            type: str
+            default: root
+          group:
+            description: Owning group.
+            type: str
+            default: root
+          mode:
+            description: Octal mode, quoted.
+            type: str
+            default: "0644"
+          state:
+            description: With V(absent) the path is a victim that O(confirm) must name.
+            type: str
+            choices: [present, absent]
+            default: present
+          fragment:
+            description:
+              - The content is this control's part of a file that several controls write.
+                Parts are put together in the order of the document and judged one by one.
+            type: bool
+            default: false
+          sensitive:
+            description: Never show lines of this file. Implied by a reference to a secret.
+            type: bool
+            default: false
+          validate:
+            description: Command that must accept a copy of the file first; C(%s) is its path.
+            type: list
+            elements: str
+            default: []
+      links:
+        description: Symbolic links that must exist.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          path:
+            description: Absolute path of the link.
+            type: str
+            required: true
+          target:
+            description: What it must contain, to the letter.
+            type: str
+            required: true
+      kernel_modules:
+        description: Kernel modules, live and at boot.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Name of the module.
+            type: str
+            required: true
+          loaded:
+            description:
+              - V(true) loads it now and at boot, V(false) keeps it from being loaded.
+                Unloading one that is in use needs O(confirm) to name it.
+            type: bool
+            default: true
+      sysctls:
+        description: Kernel values, live and at boot. A later file that sets another value is drift.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Name with dots, for example C(vm.swappiness).
+            type: str
+            required: true
+          value:
+            description: Value; runs of white space compare equal.
+            type: str
+            required: true
+      mounts:
+        description: Mounts, live and in C(/etc/fstab).
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          path:
+            description: Mount point.
+            type: str
+            required: true
+          source:
+            description: Device, UUID or export, as in fstab.
+            type: str
+            required: true
+          fstype:
+            description: File system type. Another one mounted there is replaced only when O(confirm) names the path.
+            type: str
+            required: true
+          options:
+            description: Mount options.
+            type: list
+            elements: str
+            default: [defaults]
+      units:
+        description:
+          - systemd units. An unset option is not managed. A drop-in of somebody else that
+            overrides a directive of ours is drift.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Full name with its suffix.
+            type: str
+            required: true
+          alternatives:
+            description: Units that do as well. The one that runs, or is installed, is the one that is judged.
+            type: list
+            elements: str
+            default: []
+          enabled:
+            description: Started at boot.
+            type: bool
+          active:
+            description: Running now.
+            type: bool
+          masked:
+            description: Cannot be started at all.
+            type: bool
+          content:
+            description: Text of C(/etc/systemd/system/<name>).
+            type: str
+          dropins:
+            description: Name (without C(.conf)) to text of drop-ins.
+            type: dict
+            default: {}
+          restart_on:
+            description: Further files whose change makes the running unit stale.
+            type: list
+            elements: str
+            default: []
+          on_change:
+            description: What a running unit gets when one of its files changed.
+            type: str
+            choices: [restart, reload, none]
+            default: restart
+      assertions:
+        description:
+          - Truths that the role sees with another module but cannot make. A drifted one makes
+            a real run fail at its end, after everything else is applied.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: What is asserted, as the key of before and after.
+            type: str
+            required: true
+          state:
+            description: The verdict.
+            type: str
+            choices: [in_sync, drifted, unknown]
+            required: true
+          found:
+            description: What was found.
+            type: str
+            default: ""
+          wanted:
+            description: What was wanted.
+            type: str
+            default: ""
+          reason:
+            description: One sentence; shown in the report.
+            type: str
+            default: ""
+          fix:
+            description: What the operator has to do.
+            type: str
+            default: ""
+  skip_controls:
+    description: Ids of controls to leave alone. They are reported as C(not_selected).
+    type: list
+    elements: str
+    default: []
+  confirm:
+    description:
+      - Victims the operator allows to be touched - package, account, unit or module names and
+        paths, exactly as C(blocked_by) of an earlier result lists them.
+    type: list
+    elements: str
+    default: []
+  secrets:
+    description: Values for C(${secret:name}) references. Never shown; at least 4 characters each.
+    type: dict
+    default: {}
+  install_recommends:
+    description: Also install what packages recommend.
+    type: bool
+    default: false
+notes:
+  - A real run that ends well leaves C(/var/lib/nusy/applied/<role>.json), from which later checks
+    tell whether the node or the declaration moved.
+  - Looking needs no root for most things; what needs it is C(unknown) without. Applying needs root.
+  - Packages are managed on systems with dpkg. On others such controls are C(unknown).
+author:
+  - The nusy.dgx_spark maintainers (@nusy)
+"""
+
+EXAMPLES = r"""
+- name: Ensure the log folder and the service that fills it
+  nusy.dgx_spark.ensure_state:
+    role: example
+    confirm: "{{ example_confirm }}"
+    controls:
+      - id: example/folder
+        directories:
+          - {path: /srv/example, owner: nusy, group: nusy, mode: "0750"}
+      - id: example/service
+        packages: [chrony]
+        files:
+          - path: /etc/chrony/conf.d/example.conf
+            content: |
+              makestep 1 3
+        units:
+          - name: chrony.service
+            enabled: true
+            active: true
+            restart_on: [/etc/chrony/conf.d/example.conf]
+"""
+
+RETURN = r"""
+controls:
+  description: One verdict for each control. See docs/contracts/evidence.md.
+  returned: always, also with a failed run that got as far as looking
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: Id of the control.
+      type: str
+    state:
+      description: What was found - C(in_sync), C(drifted), C(unknown) or C(not_selected).
+      type: str
+    before:
+      description: Differing properties as found.
+      type: dict
+    after:
+      description: The same properties as declared.
+      type: dict
+    reason:
+      description: One line; always there for C(unknown) and C(not_selected).
+      type: str
+    blocked_by:
+      description: The variable and value that would allow the step, empty when not blocked.
+      type: str
+    cause:
+      description: Who moved - C(corrective), C(intentional), C(never_applied), C(blocked), C(adopted) or empty.
+      type: str
+plan:
+  description: The steps, in order, that were or would be done.
+  returned: always
+  type: list
+  elements: str
+assumptions:
+  description: What the plan relies on and this document does not declare.
+  returned: always
+  type: list
+  elements: str
+error:
+  description: The four parts of an error and its key.
+  returned: on failure
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import fail, finish
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import parse
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import EnsureState
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=parse.ARGUMENT_SPEC, supports_check_mode=True)
+    try:
+        document = parse.document(module.params)
+        subject = EnsureState(document)
+    except InputError as error:
+        fail(module, error)
+        return
+    finish(module, subject, secrets=document.secrets)
+
+
+if __name__ == "__main__":
+    main()
