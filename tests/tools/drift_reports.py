@@ -148,31 +148,50 @@ def demo() -> dict[str, object]:
     """Six nodes on a bad day: every state, cause and kind of host once."""
     swappiness = _drifted("kernel_tuning/swappiness", {"vm.swappiness": 60}, {"vm.swappiness": 10}, "intentional", 0)
     root = {"state": "unknown", "reason": "needs root"}
-    waiver = {"reason": "The vendor's agent needs it until the next maintenance window", "owner": "lab operations",
-              "expires": "2026-03-31"}  # fmt: skip
+    waiver = {
+        "reason": "The vendor's agent needs it until the next maintenance window",
+        "owner": "lab operations",
+        "expires": "2026-03-31",
+    }
     spark_1 = _host(
         "spark-1",
         [
             swappiness,
             _drifted(
                 "ptxas/assembler",
-                {"ptxas": "/opt/nusy/venvs/vllm/lib/python3.12/site-packages/triton/backends/nvidia/bin/ptxas",
-                 "version": "12.4.131", "knows sm_121": "no"},
+                {
+                    "ptxas": "/opt/nusy/venvs/vllm/lib/python3.12/site-packages/triton/backends/nvidia/bin/ptxas",
+                    "version": "12.4.131",
+                    "knows sm_121": "no",
+                },
                 {"ptxas": "/usr/local/cuda-13.0/bin/ptxas", "version": "13.0.88", "knows sm_121": "yes"},
-                "corrective", 3,
+                "corrective",
+                3,
             ),
             _drifted(
                 "storage_raid/array",
                 {"/dev/md/scratch members": ["nvme1n1", "nvme2n1"], "state": "clean, degraded"},
                 {"/dev/md/scratch members": ["nvme1n1", "nvme2n1", "nvme3n1"], "state": "clean"},
-                "blocked", 12, blocked_by="storage_raid_confirm_serials: [S6Z2NF0W512204]",
+                "blocked",
+                12,
+                blocked_by="storage_raid_confirm_serials: [S6Z2NF0W512204]",
             ),
-            _drifted("drift_timer/timer", {"drift.timer": "absent"}, {"drift.timer": "enabled, active"}, "never_applied", 0),
-            {"id": "os_hardening/auditd", "state": "waived", "reason": "", "before": {"auditd.service": "masked"},
-             "after": {"auditd.service": "enabled, active"}, "cause": "corrective", "waiver": waiver,
-             "first_seen": "2026-01-11T03:00:00Z", "age_seconds": 20 * DAY},
+            _drifted(
+                "drift_timer/timer", {"drift.timer": "absent"}, {"drift.timer": "enabled, active"}, "never_applied", 0
+            ),
+            {
+                "id": "os_hardening/auditd",
+                "state": "waived",
+                "reason": "",
+                "before": {"auditd.service": "masked"},
+                "after": {"auditd.service": "enabled, active"},
+                "cause": "corrective",
+                "waiver": waiver,
+                "first_seen": "2026-01-11T03:00:00Z",
+                "age_seconds": 20 * DAY,
+            },
         ],
-    )  # fmt: skip
+    )
     spark_2 = _host(
         "spark-2",
         [
@@ -181,40 +200,67 @@ def demo() -> dict[str, object]:
                 "vllm_venv/packages",
                 {"torch": "2.9.0+cu130", "triton": "3.5.0", "xgrammar": "0.1.25"},
                 {"torch": "2.9.1+cu130", "triton": "3.5.1", "xgrammar": "0.1.27"},
-                "intentional", 0,
+                "intentional",
+                0,
             ),
             _drifted(
                 "os_hardening/sshd_password",
                 {"passwordauthentication": "yes", "set by": "/etc/ssh/sshd_config.d/90-vendor.conf"},
                 {"passwordauthentication": "no"},
-                "corrective", 1,
+                "corrective",
+                1,
             ),
-            {"id": "models/snapshot", "state": "unknown", "reason": "the checksum of 3 files takes longer than the limit of 60 s"},
+            {
+                "id": "models/snapshot",
+                "state": "unknown",
+                "reason": "the checksum of 3 files takes longer than the limit of 60 s",
+            },
         ],
-    )  # fmt: skip
-    spark_3 = _host("spark-3", [swappiness, *({"id": c[0], **root} for c in _CONTROLS if c[0].split("/")[0] in
-                    ("os_hardening", "memory_guard", "backup", "runtime_lock"))])  # fmt: skip
+    )
+    spark_3 = _host(
+        "spark-3",
+        [
+            swappiness,
+            *(
+                {"id": c[0], **root}
+                for c in _CONTROLS
+                if c[0].split("/")[0] in ("os_hardening", "memory_guard", "backup", "runtime_lock")
+            ),
+        ],
+    )
     late = [c[0] for c in _CONTROLS[20:]]
     spark_4 = _host(
         "spark-4",
         [
             swappiness,
-            {"id": "cuda_toolchain/version", "state": "unknown", "task": "cuda_toolchain : Ensure the toolkit",
-             "reason": "/usr/local has 212 MiB free, 4.6 GiB are needed"},
-            *({"id": name, "state": "unknown", "reason": "not reached (after cuda_toolchain : Ensure the toolkit)"}
-              for name in late if name != "cuda_toolchain/version"),
+            {
+                "id": "cuda_toolchain/version",
+                "state": "unknown",
+                "task": "cuda_toolchain : Ensure the toolkit",
+                "reason": "/usr/local has 212 MiB free, 4.6 GiB are needed",
+            },
+            *(
+                {"id": name, "state": "unknown", "reason": "not reached (after cuda_toolchain : Ensure the toolkit)"}
+                for name in late
+                if name != "cuda_toolchain/version"
+            ),
         ],
         "partial",
         "failed at cuda_toolchain : Ensure the toolkit",
-    )  # fmt: skip
+    )
     spark_5 = _host(
         "spark-5",
         [{"id": c[0], "state": "unknown", "reason": "the host is unreachable"} for c in _CONTROLS],
         "unreachable",
         "ssh: connect to host 10.0.0.15 port 22: No route to host",
     )
-    spark_6 = _host("spark-6", [{"id": "gateway/config", "state": "not_selected", "reason": "not in the group gateway"},
-                                {"id": "gateway/tls", "state": "not_selected", "reason": "not in the group gateway"}])  # fmt: skip
+    spark_6 = _host(
+        "spark-6",
+        [
+            {"id": "gateway/config", "state": "not_selected", "reason": "not in the group gateway"},
+            {"id": "gateway/tls", "state": "not_selected", "reason": "not in the group gateway"},
+        ],
+    )
     report = _document([spark_1, spark_2, spark_3, spark_4, spark_5, spark_6], _catalogue())
     report["waivers"] = {
         "file": "waivers.yml",
@@ -229,12 +275,16 @@ def fleet(hosts: int, controls: int, bad: int) -> dict[str, object]:
     severities = ("low", "medium", "high", "critical", "info")
     catalogue = {
         f"role_{n % 35}/control_{n}": {
-            "role": f"role_{n % 35}", "title": f"Control number {n} holds on this node", "severity": severities[n % 5],
-            "rationale": "Something would break otherwise, and this sentence says how.", "references": ["docs/example.md"],
-            "remedy": f"ansible-playbook site.yml --tags role_{n % 35} --limit {{host}}", "disrupts": "",
+            "role": f"role_{n % 35}",
+            "title": f"Control number {n} holds on this node",
+            "severity": severities[n % 5],
+            "rationale": "Something would break otherwise, and this sentence says how.",
+            "references": ["docs/example.md"],
+            "remedy": f"ansible-playbook site.yml --tags role_{n % 35} --limit {{host}}",
+            "disrupts": "",
         }
         for n in range(controls)
-    }  # fmt: skip
+    }
     names = list(catalogue)
 
     def control(host: int, n: int) -> dict[str, object]:
@@ -244,9 +294,15 @@ def fleet(hosts: int, controls: int, bad: int) -> dict[str, object]:
             return {"id": names[n], "state": "unknown", "reason": "needs root"}
         own = f"value of node {host}" if n % 2 else "value of a node"
         path = f"/etc/nusy/{names[n]}.conf"
-        return {"id": names[n], "state": "drifted", "before": {"value": own, "mode": "0644", "path": path}, "cause": "corrective",
-                "after": {"value": "declared value", "mode": "0640", "path": path}, "first_seen": "2026-01-28T03:00:00Z",
-                "age_seconds": 3.0 * DAY}  # fmt: skip
+        return {
+            "id": names[n],
+            "state": "drifted",
+            "before": {"value": own, "mode": "0644", "path": path},
+            "cause": "corrective",
+            "after": {"value": "declared value", "mode": "0640", "path": path},
+            "first_seen": "2026-01-28T03:00:00Z",
+            "age_seconds": 3.0 * DAY,
+        }
 
     nodes: list[dict[str, object]] = [
         {
@@ -264,7 +320,7 @@ PAYLOADS = (
     "<script>window.pwned=1</script>",
     "</script><!--<script>window.pwned=1</script>",
     "<img src=x onerror=window.pwned=1>",
-    "\"><svg/onload=window.pwned=1>",
+    '"><svg/onload=window.pwned=1>',
     "javascript:window.pwned=1",
     "\x1b[2J\x1b]0;owned\x07\x1b]52;c;cHduZWQ=\x07\x9b31m",
     "NUL\x00 BEL\x07 BS\x08 DEL\x7f",
@@ -273,10 +329,10 @@ PAYLOADS = (
     "; touch /tmp/pwned #$(id)`id`",
     "| a | b |\n# heading\n```\n[x](javascript:alert(1)) @everyone #1 ![](http://192.0.2.1/x)",
     "]]> & &lt; &#x3c; %s %00 {{ 7*7 }} {% raw %}",
-    "\nfake_metric{host=\"x\"} 1\n",
+    '\nfake_metric{host="x"} 1\n',
     "zalgo" + "\u0301" * 300,
     "x" * 1_000_000,
-)  # fmt: skip
+)
 
 
 def hostile() -> dict[str, object]:
@@ -286,22 +342,41 @@ def hostile() -> dict[str, object]:
     hosts = []
     for n, payload in enumerate(PAYLOADS):
         name = f"{payload}/{n}"
-        catalogue[name] = {"role": payload, "title": payload, "severity": payload, "rationale": payload,
-                           "references": [payload, 7, None], "remedy": f"run {{host}} {payload}", "disrupts": payload}  # fmt: skip
+        catalogue[name] = {
+            "role": payload,
+            "title": payload,
+            "severity": payload,
+            "rationale": payload,
+            "references": [payload, 7, None],
+            "remedy": f"run {{host}} {payload}",
+            "disrupts": payload,
+        }
         text = {"reason": payload, "blocked_by": payload, "cause": payload, "task": payload, "first_seen": payload}
-        values = {payload: payload, "__proto__": {"pwned": 1}, "constructor": payload, "list": [payload, None, 1.5, True],
-                  "deep": {"a": {"b": [payload]}}}  # fmt: skip
+        values = {
+            payload: payload,
+            "__proto__": {"pwned": 1},
+            "constructor": payload,
+            "list": [payload, None, 1.5, True],
+            "deep": {"a": {"b": [payload]}},
+        }
         waiver = {"reason": payload, "owner": payload, "expires": payload}
-        hosts.append({"name": payload, "state": ("reached", "partial", "unreachable")[n % 3], "reason": payload, "controls": [
-            {"id": name, "state": "drifted", "before": values, "after": {}, "age_seconds": 1e308, **text},
-            {"id": "__proto__", "state": "unknown", **text},
-            {"id": "constructor/x", "state": "waived", "waiver": waiver, "before": payload, **text},
-            {"id": "toString", "state": payload, "before": [payload], "age_seconds": "soon"},
-            {"id": payload, "state": "in_sync", "repaired": True, "after": values},
-            {"id": "not/selected", "state": "not_selected", "reason": payload},
-            {"id": 5, "state": None},
-            payload,
-        ]})  # fmt: skip
+        hosts.append(
+            {
+                "name": payload,
+                "state": ("reached", "partial", "unreachable")[n % 3],
+                "reason": payload,
+                "controls": [
+                    {"id": name, "state": "drifted", "before": values, "after": {}, "age_seconds": 1e308, **text},
+                    {"id": "__proto__", "state": "unknown", **text},
+                    {"id": "constructor/x", "state": "waived", "waiver": waiver, "before": payload, **text},
+                    {"id": "toString", "state": payload, "before": [payload], "age_seconds": "soon"},
+                    {"id": payload, "state": "in_sync", "repaired": True, "after": values},
+                    {"id": "not/selected", "state": "not_selected", "reason": payload},
+                    {"id": 5, "state": None},
+                    payload,
+                ],
+            }
+        )
     report["catalogue"] = {**catalogue, "__proto__": {"title": "x"}}
     report["hosts"] = [*report["hosts"], *hosts, {}, None]  # type: ignore[misc]
     report["waivers"] = {
@@ -309,6 +384,13 @@ def hostile() -> dict[str, object]:
         "problems": list(PAYLOADS),
         "unused": [*PAYLOADS, {"control": PAYLOADS[1]}],
     }
-    report["run"] = {**report["run"], "playbook": PAYLOADS[1], "collection": PAYLOADS[2], "complete": False,  # type: ignore[dict-item]
-                     "incomplete_reason": PAYLOADS[5], "started": PAYLOADS[3], "seconds": float("nan")}  # fmt: skip
+    report["run"] = {
+        **report["run"],
+        "playbook": PAYLOADS[1],
+        "collection": PAYLOADS[2],
+        "complete": False,  # type: ignore[dict-item]
+        "incomplete_reason": PAYLOADS[5],
+        "started": PAYLOADS[3],
+        "seconds": float("nan"),
+    }
     return report

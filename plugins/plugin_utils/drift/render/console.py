@@ -121,7 +121,7 @@ class _Board:
         report = self.report
         key, word = report.verdict()
         style = {"clean": "good", "unknown": "unknown"}.get(key, "critical")
-        lines = [self.paint(word, style) + f"  {report.headline()}"]
+        lines = [self.paint(word, style) + f" {self.say(report.headline())}"]
         if not report.complete:
             reason = self.say(report.incomplete_reason) or "the run did not come to its end"
             shout = wrap(f"THE RUN IS INCOMPLETE: {reason}", self.columns)
@@ -295,9 +295,7 @@ class _Board:
         lines = []
         for finding, names in list(groups.items())[:MOST_CONTROLS]:
             waiver = finding.waiver
-            terms = (
-                f"until {waiver.expires} ({waiver.owner}): {waiver.reason}" if waiver else "without a waiver on record"
-            )
+            terms = f"until {waiver.expires} ({waiver.owner}): {waiver.reason}" if waiver else "on no record"
             where = listing(names, 30, 3)
             lines += self.wrapped("waived", self.say(f"{finding.control.id} on {where} {terms}"), "quiet", most=2)
         if len(groups) > MOST_CONTROLS:

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from os.path import commonprefix
 
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.text import (
     LIMIT,
@@ -168,17 +167,23 @@ class Report:
         return "clean", "CLEAN"
 
     def headline(self) -> str:
-        """One sentence that a person reads first."""
+        """What follows the verdict's word, so that both are one sentence."""
+        key, _word = self.verdict()
         drifted = [host for host in self.hosts if host.counts["drifted"]]
         unseen = [host for host in self.hosts if host.counts["unknown"] or host.state != "reached"]
         if not self.hosts:
             return "no host was checked"
+        parts = []
         if drifted:
-            return f"drift on {self._some(drifted)}" + (f", not all known on {self._some(unseen)}" if unseen else "")
+            parts.append(f"on {self._some(drifted)}" if key == "drift" else f"drift on {self._some(drifted)}")
         if unseen:
-            return f"no drift seen, but not all known on {self._some(unseen)}"
-        waived = ", but for what is waived" if self.counts["waived"] else ""
-        return f"{self._some(self.hosts)} as declared{waived}"
+            parts.append(f"on {self._some(unseen)}" if key == "unknown" else f"not all known on {self._some(unseen)}")
+        if not drifted and unseen:
+            parts.append("no drift seen")
+        if not parts:
+            waived = ", but for what is waived" if self.counts["waived"] else ""
+            parts.append(f"{self._some(self.hosts)} as declared{waived}")
+        return ", ".join(parts)
 
     def _some(self, hosts: Sequence[Host]) -> str:
         if len(self.hosts) == 1:
@@ -329,7 +334,8 @@ def _change(name: str, old: Mapping[str, object], new: Mapping[str, object]) -> 
     skipped = ""
     if isinstance(before, str) and isinstance(after, str) and max(len(before), len(after)) > LIMIT:
         # The part of two long texts to show is the one where they differ.
-        same = len(commonprefix([before, after])) - 200
+        differs = (n for n, (old_char, new_char) in enumerate(zip(before, after, strict=False)) if old_char != new_char)
+        same = next(differs, min(len(before), len(after))) - 200
         if same > 0:
             skipped, before, after = f"[{same} equal characters …] ", before[same:], after[same:]
     return Change(
