@@ -308,7 +308,16 @@ class HostWriter:
         _sync_directory(folder)
 
     def mkdir(self, path: str, *, mode: int, uid: int, gid: int) -> None:
-        os.mkdir(path, 0o700)
+        """Whole in one call for root; closed to others until a different owner is set.
+
+        A run killed in between leaves an empty directory of root, which the next run sees. One
+        of root itself could be an undeclared parent that nobody looks at again: no in-between.
+        """
+        umask = os.umask(0)
+        try:
+            os.mkdir(path, mode if (uid, gid) == (0, 0) else 0o700)
+        finally:
+            os.umask(umask)
         self.attributes(path, mode=mode, uid=uid, gid=gid)
 
     def attributes(self, path: str, *, mode: int | None, uid: int | None, gid: int | None) -> None:

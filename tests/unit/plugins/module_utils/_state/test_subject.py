@@ -1,0 +1,418 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ensure_state as a whole, on a node in memory: prediction, convergence, kills, causes."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
+from declare import subject
+from fake_node import FakeNode, Killed
+
+EVERYTHING = (
+    {
+        "id": "demo/packages",
+        "packages": ["jq", "chrony"],
+        "holds": ["jq"],
+        "groups": [{"name": "nusy", "system": True}, {"name": "render"}],
+        "users": [{"name": "nusy", "group": "nusy", "groups": ["render"], "home": "/opt/nusy", "system": True}],
+    },
+    {
+        "id": "demo/roots",
+        "directories": [{"path": "/opt/nusy", "owner": "nusy", "group": "nusy", "mode": "0750"}],
+        "links": [{"path": "/opt/nusy/current", "target": "releases/1"}],
+    },
+    {
+        "id": "demo/first_setting",
+        "files": [{"path": "/etc/demo/app.conf", "content": "alpha = 1", "fragment": True}],
+        "sysctls": [{"name": "vm.swappiness", "value": "10"}],
+    },
+    {
+        "id": "demo/second_setting",
+        "files": [{"path": "/etc/demo/app.conf", "content": "beta = 2\ngamma = 3", "fragment": True}],
+        "kernel_modules": [{"name": "br_netfilter"}, {"name": "nouveau", "loaded": False}],
+    },
+    {
+        "id": "demo/service",
+        "units": [
+            {"name": "demo.service", "content": "[Service]\nExecStart=/bin/true", "enabled": True, "active": True},
+            {
+                "name": "chrony.service",
+                "enabled": True,
+                "active": True,
+                "dropins": {"nusy": "[Service]\nNice=5"},
+                "restart_on": ["/etc/demo/app.conf"],
+            },
+        ],
+    },
+)
+
+
+def bare() -> FakeNode:
+    node = FakeNode(available={"jq": "1.7", "chrony": "4.5"}, brings_units={"chrony": ("chrony.service",)})
+    node.put("/proc/sys/vm/swappiness", "60\n")
+    return node
+
+
+def apply(node: FakeNode, *controls, **params):
+    """A whole real run; returns the plan it found."""
+    ensured = subject(*controls, **params)
+    found = ensured.plan(node)
+    converge(ensured, found, node, node)
+    return found
+
+
+def states(plan) -> dict[str, str]:
+    return {control.id: control.state for control in plan.controls}
+
+
+def verdict(plan, name):
+    return next(control for control in plan.controls if control.id == name)
+
+
+def test_check_on_a_bare_node_touches_nothing_and_predicts_every_control():
+    node = bare()
+    before = node.snapshot()
+    plan = subject(*EVERYTHING).plan(node)
+    assert node.effects == [] and node.snapshot() == before
+    assert states(plan) == {control["id"]: "drifted" for control in EVERYTHING} | {"demo/file_extra": "in_sync"}
+
+
+def test_check_and_apply_report_the_same_and_a_second_check_is_empty():
+    node = bare()
+    checked = subject(*EVERYTHING).plan(node)
+    applied = apply(node, *EVERYTHING)
+    assert applied == checked
+    again = subject(*EVERYTHING).plan(node)
+    assert not again.changed and set(states(again).values()) == {"in_sync"}
+    assert node.packages["jq"] == ("held", "1.7")
+    assert node.files["/etc/demo/app.conf"].text == "alpha = 1\nbeta = 2\ngamma = 3\n"
+    assert node.files["/opt/nusy"].mode == 0o750 and node.user_name(node.files["/opt/nusy"].uid) == "nusy"
+    assert node.files["/proc/sys/vm/swappiness"].text == "10\n"
+    assert node.units["demo.service"]["ActiveState"] == "active" and "br_netfilter" in node.modules
+
+
+def test_a_second_run_has_no_effect_at_all():
+    node = bare()
+    apply(node, *EVERYTHING)
+    node.effects.clear()
+    apply(node, *EVERYTHING)
+    assert node.effects == []
+
+
+def effects_of_a_full_run() -> int:
+    node = bare()
+    apply(node, *EVERYTHING)
+    return len(node.effects)
+
+
+@pytest.mark.parametrize("lives", range(effects_of_a_full_run()))
+def test_killed_at_any_effect_the_next_run_converges_to_the_same_node(lives):
+    unharmed = bare()
+    apply(unharmed, *EVERYTHING)
+    node = bare()
+    node.lives = lives
+    with pytest.raises(Killed):
+        apply(node, *EVERYTHING)
+    node.lives = None
+    apply(node, *EVERYTHING)
+    assert not subject(*EVERYTHING).plan(node).changed
+    assert node.snapshot() == unharmed.snapshot()
+
+
+@pytest.mark.parametrize("lives", range(9))
+def test_killed_while_changing_a_file_of_a_running_service_the_restart_is_still_owed(lives):
+    node = bare()
+    apply(node, *EVERYTHING)
+    changed = [dict(control) for control in EVERYTHING]
+    changed[2] = {**changed[2], "files": [{**changed[2]["files"][0], "content": "alpha = 7"}]}
+    node.effects.clear()
+    node.lives = lives
+    try:
+        apply(node, *changed)
+    except Killed:
+        node.lives = None
+        apply(node, *changed)
+    assert [e for e in node.effects if e == "systemctl restart chrony.service"]
+    assert node.files["/etc/demo/app.conf"].text.startswith("alpha = 7")
+    assert not [path for path in node.files if path.startswith("/run/nusy/owed/")]
+
+
+DAMAGE = {
+    "demo/packages": lambda node: node.packages.pop("jq"),
+    "demo/roots": lambda node: setattr(node.files["/opt/nusy"], "mode", 0o777),
+    "demo/first_setting": lambda node: setattr(node.files["/proc/sys/vm/swappiness"], "text", "60\n"),
+    "demo/second_setting": lambda node: setattr(
+        node.files["/etc/demo/app.conf"], "text", "alpha = 1\nbeta = 2\ngamma = 4\n"
+    ),
+    "demo/service": lambda node: node.units["demo.service"].update(ActiveState="failed"),
+    "demo/file_extra": lambda node: setattr(
+        node.files["/etc/demo/app.conf"], "text", "alpha = 1\nrogue = 1\nbeta = 2\ngamma = 3\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", DAMAGE)
+def test_each_control_broken_by_hand_is_named_alone_and_repaired(broken):
+    node = bare()
+    apply(node, *EVERYTHING)
+    DAMAGE[broken](node)
+    plan = subject(*EVERYTHING).plan(node)
+    assert [name for name, state in states(plan).items() if state != "in_sync"] == [broken]
+    assert verdict(plan, broken).cause == ("corrective" if broken != "demo/file_extra" else "never_applied")
+    apply(node, *EVERYTHING)
+    assert set(states(subject(*EVERYTHING).plan(node)).values()) == {"in_sync"}
+
+
+def test_cause_tells_who_moved():
+    node = bare()
+    control = {"id": "demo/setting", "files": [{"path": "/etc/demo.conf", "content": "a"}]}
+    assert verdict(subject(control).plan(node), "demo/setting").cause == "never_applied"
+    apply(node, control)
+    moved = {"id": "demo/setting", "files": [{"path": "/etc/demo.conf", "content": "b"}]}
+    assert verdict(subject(moved).plan(node), "demo/setting").cause == "intentional"
+    node.files["/etc/demo.conf"].text = "c\n"
+    assert verdict(subject(control).plan(node), "demo/setting").cause == "corrective"
+
+
+def test_in_sync_without_a_record_is_adopted_and_without_root_has_no_cause():
+    node = bare()
+    node.put("/etc/demo.conf", "a\n")
+    control = {"id": "demo/setting", "files": [{"path": "/etc/demo.conf", "content": "a"}]}
+    assert verdict(subject(control).plan(node), "demo/setting").cause == "adopted"
+    node.unreadable.add("/var/lib/nusy/applied/.key")
+    assert verdict(subject(control).plan(node), "demo/setting").cause == ""
+
+
+def test_a_directory_of_somebody_else_is_blocked_until_named_and_the_rest_converges():
+    node = bare()
+    node.put("/opt/nusy/precious", "data", uid=1234)
+    node.files["/opt/nusy"].uid = 1234
+    controls = (
+        {"id": "demo/user", "groups": [{"name": "nusy"}], "users": [{"name": "nusy", "group": "nusy"}]},
+        {"id": "demo/roots", "directories": [{"path": "/opt/nusy", "owner": "nusy", "group": "nusy"}]},
+        {"id": "demo/inside", "files": [{"path": "/opt/nusy/app.env", "content": "A=1"}]},
+        {"id": "demo/other", "files": [{"path": "/etc/demo.conf", "content": "a"}]},
+    )
+    plan = apply(node, *controls)
+    assert verdict(plan, "demo/roots").blocked_by == "demo_confirm: [/opt/nusy]"
+    assert verdict(plan, "demo/inside").blocked_by == "demo_confirm: [/opt/nusy]"
+    assert node.files["/opt/nusy"].uid == 1234 and "/opt/nusy/app.env" not in node.files
+    assert node.files["/etc/demo.conf"].text == "a\n" and "nusy" in node.users
+    assert verdict(subject(*controls).plan(node), "demo/roots").cause == "blocked"
+    apply(node, *controls, confirm=["/opt/nusy"])
+    assert node.user_name(node.files["/opt/nusy"].uid) == "nusy" and node.files["/opt/nusy/precious"].text == "data"
+
+
+def test_an_installation_that_would_remove_a_package_is_blocked_until_that_is_named():
+    node = bare()
+    node.packages["docker-ce"] = ("installed", "29")
+    node.available["docker.io"] = "26"
+    node.conflicts["docker.io"] = "docker-ce"
+    control = {"id": "demo/docker", "packages": ["docker.io"]}
+    plan = apply(node, control)
+    assert verdict(plan, "demo/docker").blocked_by == "demo_confirm: [docker-ce]"
+    assert "docker-ce" in node.packages and "docker.io" not in node.packages
+    apply(node, control, confirm=["docker-ce"])
+    assert "docker-ce" not in node.packages and "docker.io" in node.packages
+
+
+def test_lists_that_change_after_a_refresh_cannot_remove_anything_unnamed():
+    node = bare()
+    node.packages["docker-ce"] = ("installed", "29")
+    node.upstream["docker.io"] = "26"
+    node.conflicts["docker.io"] = "docker-ce"
+    with pytest.raises(NodeError) as error:
+        apply(node, {"id": "demo/docker", "packages": ["docker.io"]})
+    assert error.value.problem.key == "packages.would_remove"
+    assert "docker-ce" in node.packages
+
+
+def test_a_package_that_the_lists_do_not_know_yet_is_installed_after_a_refresh():
+    node = bare()
+    node.upstream["nvtop"] = "3"
+    control = {"id": "demo/top", "packages": ["nvtop"]}
+    plan = subject(control).plan(node)
+    assert [step.action for step in plan.steps] == ["refresh_lists", "install_packages"]
+    assert "refreshes" in verdict(plan, "demo/top").reason
+    apply(node, control)
+    assert node.packages["nvtop"] == ("installed", "3")
+
+
+def test_a_repository_file_of_an_earlier_control_makes_the_lists_stale():
+    node = bare()
+    node.upstream["tool"] = "1"
+    controls = (
+        {"id": "demo/repository", "files": [{"path": "/etc/apt/sources.list.d/x.sources", "content": "Types: deb"}]},
+        {"id": "demo/tool", "packages": ["tool"]},
+    )
+    actions = [step.action for step in subject(*controls).plan(node).steps]
+    assert actions.index("write_file") < actions.index("refresh_lists") < actions.index("install_packages")
+    apply(node, *controls)
+    assert "tool" in node.packages
+
+
+def test_an_alternative_that_is_there_is_adopted():
+    node = bare()
+    node.packages["chrony"] = ("installed", "4.5")
+    node.units["chrony.service"] = node.unit(active="active", state="enabled")
+    control = {
+        "id": "demo/time",
+        "packages": ["systemd-timesyncd | chrony"],
+        "units": [
+            {"name": "systemd-timesyncd.service", "alternatives": ["chrony.service"], "enabled": True, "active": True}
+        ],
+    }
+    assert states(subject(control).plan(node)) == {"demo/time": "in_sync"}
+
+
+def test_unknown_is_not_fine_and_a_real_run_says_so_at_its_end():
+    node = bare()
+    node.systemd = False
+    controls = (
+        {"id": "demo/service", "units": [{"name": "chrony.service", "active": True}]},
+        {"id": "demo/file", "files": [{"path": "/etc/demo.conf", "content": "a"}]},
+    )
+    plan = subject(*controls).plan(node)
+    assert states(plan)["demo/service"] == "unknown"
+    assert "not been booted with systemd" in verdict(plan, "demo/service").reason
+    with pytest.raises(NodeError) as error:
+        apply(node, *controls)
+    assert error.value.problem.key == "state.not_ensured" and "demo/service" in error.value.problem.found
+    assert node.files["/etc/demo.conf"].text == "a\n"
+    assert "/var/lib/nusy/applied/demo.json" not in node.files
+
+
+def test_a_drifted_assertion_fails_a_real_run_after_everything_else_is_applied():
+    node = bare()
+    controls = (
+        {
+            "id": "demo/truth",
+            "assertions": [
+                {"name": "verdict", "state": "drifted", "found": "unrepairable", "wanted": "ok", "fix": "upgrade Triton"}
+            ],
+        },
+        {"id": "demo/file", "files": [{"path": "/etc/demo.conf", "content": "a"}]},
+    )
+    with pytest.raises(NodeError) as error:
+        apply(node, *controls)
+    assert error.value.problem.fix == "upgrade Triton" and "/etc/demo.conf" in node.files
+    unknown = {"id": "demo/truth", "assertions": [{"name": "verdict", "state": "unknown", "reason": "no Triton"}]}
+    plan = apply(node, unknown)
+    assert (verdict(plan, "demo/truth").state, verdict(plan, "demo/truth").reason) == ("unknown", "no Triton")
+
+
+def test_skipped_controls_are_reported_and_left_alone():
+    node = bare()
+    control = {"id": "demo/file", "files": [{"path": "/etc/demo.conf", "content": "a"}]}
+    plan = apply(node, control, skip_controls=["demo/file"])
+    assert states(plan) == {"demo/file": "not_selected"} and "/etc/demo.conf" not in node.files
+
+
+def test_without_root_a_real_run_stops_before_the_first_effect():
+    node = bare()
+    node.root = False
+    with pytest.raises(NodeError) as error:
+        apply(node, *EVERYTHING)
+    assert error.value.problem.key == "state.needs_root" and node.effects == []
+
+
+def test_secrets_reach_the_file_and_nothing_else():
+    node = bare()
+    control = {
+        "id": "demo/token",
+        "files": [{"path": "/etc/demo.token", "content": "token=${secret:token}", "mode": "0600"}],
+    }
+    plan = apply(node, control, secrets={"token": "hunter22"})
+    assert node.files["/etc/demo.token"].text == "token=hunter22\n"
+    node.files["/etc/demo.token"].text = "token=older-secret\n"
+    again = subject(control, secrets={"token": "hunter22"}).plan(node)
+    for result in (plan, again):
+        assert "hunter22" not in repr(result) and "older-secret" not in repr(result)
+    assert verdict(again, "demo/token").state == "drifted"
+    assert "hunter22" not in node.files["/var/lib/nusy/applied/demo.json"].text
+
+
+def test_a_file_its_validator_refuses_is_not_written():
+    node = bare()
+    control = {"id": "demo/conf", "files": [{"path": "/etc/demo.conf", "content": "BAD", "validate": ["/x/validator", "%s"]}]}
+    with pytest.raises(NodeError) as error:
+        apply(node, control)
+    assert error.value.problem.key == "paths.validation_failed" and "/etc/demo.conf" not in node.files
+    assert not [path for path in node.files if path.startswith("/tmp/nusy")]
+
+
+def test_what_is_in_the_way_is_moved_aside_only_when_named_and_never_deleted():
+    node = bare()
+    node.put("/etc/demo.conf/inner", "precious")
+    control = {"id": "demo/conf", "files": [{"path": "/etc/demo.conf", "content": "a"}]}
+    assert verdict(apply(node, control), "demo/conf").blocked_by == "demo_confirm: [/etc/demo.conf]"
+    apply(node, control, confirm=["/etc/demo.conf"])
+    assert node.files["/etc/demo.conf"].text == "a\n"
+    assert node.files["/etc/demo.conf.replaced.1/inner"].text == "precious"
+
+
+def test_a_later_dropin_that_overrides_ours_is_drift():
+    node = bare()
+    node.units["chrony.service"] = node.unit(active="active", state="enabled")
+    control = {"id": "demo/nice", "units": [{"name": "chrony.service", "dropins": {"10-nusy": "[Service]\nNice=5"}}]}
+    apply(node, control)
+    node.put("/etc/systemd/system/chrony.service.d/99-other.conf", "[Service]\nNice=0\n")
+    plan = subject(control).plan(node)
+    assert verdict(plan, "demo/nice").state == "drifted" and "99-other.conf" in verdict(plan, "demo/nice").blocked_by
+    node.put("/etc/systemd/system/chrony.service.d/99-other.conf", "[Service]\nRestart=always\n")
+    assert states(subject(control).plan(node))["demo/nice"] == "in_sync"
+
+
+def test_a_later_sysctl_file_that_sets_another_value_is_drift_even_if_the_live_value_is_right():
+    node = bare()
+    control = {"id": "demo/swap", "sysctls": [{"name": "vm.swappiness", "value": "10"}]}
+    apply(node, control)
+    node.put("/etc/sysctl.d/99-local.conf", "# mine\nvm/swappiness=60\nvm.other=1\n")
+    plan = subject(control).plan(node)
+    assert verdict(plan, "demo/swap").blocked_by == "demo_confirm: [/etc/sysctl.d/99-local.conf]"
+    apply(node, control, confirm=["/etc/sysctl.d/99-local.conf"])
+    assert node.files["/etc/sysctl.d/99-local.conf"].text == "# mine\n# vm/swappiness=60\nvm.other=1\n"
+
+
+def test_unloading_a_module_needs_its_name():
+    node = bare()
+    node.modules.add("nouveau")
+    control = {"id": "demo/nouveau", "kernel_modules": [{"name": "nouveau", "loaded": False}]}
+    plan = apply(node, control)
+    assert verdict(plan, "demo/nouveau").blocked_by == "demo_confirm: [nouveau]" and "nouveau" in node.modules
+    assert node.files["/etc/modprobe.d/90-nusy-demo.conf"].text == "blacklist nouveau\ninstall nouveau /bin/false\n"
+
+
+@pytest.mark.parametrize(
+    ("control", "where"),
+    [
+        ({"id": "other/x"}, "controls[0].id"),
+        ({"id": "demo/x", "packages": ["Bad Name"]}, "controls[0].packages[0]"),
+        ({"id": "demo/x", "packages": ["--reinstall"]}, "controls[0].packages[0]"),
+        ({"id": "demo/x", "holds": ["jq"]}, "controls[0].holds"),
+        ({"id": "demo/x", "directories": [{"path": "relative"}]}, "controls[0].directories[0].path"),
+        ({"id": "demo/x", "directories": [{"path": "/a/../b"}]}, "controls[0].directories[0].path"),
+        ({"id": "demo/x", "files": [{"path": "/a", "mode": "rw"}]}, "controls[0].files[0].mode"),
+        ({"id": "demo/x", "files": [{"path": "/a", "content": "${secret:gone}"}]}, "secrets.gone"),
+        ({"id": "demo/x", "files": [{"path": "/a", "validate": ["sshd", "-t"]}]}, "controls[0].files[0].validate"),
+        ({"id": "demo/x", "units": [{"name": "chrony"}]}, "controls[0].units[0].name"),
+        ({"id": "demo/x", "units": [{"name": "a.service", "masked": True, "active": True}]}, "controls[0].units[0].masked"),
+    ],
+)
+def test_bad_input_is_refused_with_its_path_before_anything_is_looked_at(control, where):
+    with pytest.raises(InputError) as error:
+        subject(control)
+    assert where in error.value.problem.wanted
+
+
+def test_two_controls_cannot_own_one_file_whole():
+    file = {"path": "/etc/demo.conf", "content": "a"}
+    with pytest.raises(InputError) as error:
+        subject({"id": "demo/a", "files": [file]}, {"id": "demo/b", "files": [file]})
+    assert error.value.problem.key == "state.file_declared_twice"
+
+
+def test_a_misspelt_skip_is_refused():
+    with pytest.raises(InputError):
+        subject({"id": "demo/a"}, skip_controls=["demo/b"])
