@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks on the collection as it is shipped: built, installed into build/, and looked at there.
+
+usage: artefact.py build|docs-lint|sanity|importer|docs
+
+A checkout holds more than the artefact (link, caches, inventories); what ships must pass
+alone. Every tool gets a home folder inside build/, so nothing outside the clone is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build"
+HOME = BUILD / "home"
+TREE = BUILD / "artefact"
+BIN = Path(sys.executable).parent
+INSTALLED = TREE / "ansible_collections" / "nusy" / "dgx_spark"
+
+
+def run(*argv: object, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> None:
+    print("$", *argv, flush=True)
+    HOME.mkdir(parents=True, exist_ok=True)
+    # Tools look for each other and for settings by HOME, PATH and ANSIBLE_*: all of them ours.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "XDG_", "PYTEST_"))}
+    clean |= {"HOME": str(HOME), "PATH": f"{BIN}:{os.environ['PATH']}", "PIP_CACHE_DIR": str(BUILD / "cache" / "pip")}
+    done = subprocess.run([str(word) for word in argv], cwd=cwd, env={**clean, **(env or {})}, check=False)
+    if done.returncode:
+        sys.exit(f"{argv[0]}: exit code {done.returncode}")
+
+
+def build() -> Path:
+    """The archive, made from the tree as it is, and installed below build/artefact."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    TREE.mkdir(parents=True)
+    run("ansible-galaxy", "collection", "build", "--force", "--output-path", TREE, ROOT)
+    (archive,) = TREE.glob("*.tar.gz")
+    run("ansible-galaxy", "collection", "install", "--force", "--offline", "-p", TREE, archive)
+    return archive
+
+
+def docs_lint() -> None:
+    settings = {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")}
+    run("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "self", ".",
+        env=settings)  # fmt: skip
+
+
+def sanity() -> None:
+    """ansible-test makes its own environments, and fetches a script for them from the project's
+    own file host. The script's one job, installing pip, is what ensurepip does without a network."""
+    build()
+    import ansible_test._internal.python_requirements as requirements
+
+    (version,) = set(re.findall(r"pip='([0-9.]+)'", Path(requirements.__file__ or "").read_text()))
+    script = HOME / ".ansible" / "test" / "cache" / f"get_pip_{version.replace('.', '_')}.py"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text("import ensurepip\nensurepip.bootstrap(upgrade=True)\n")
+    if ignored := list(INSTALLED.glob("tests/sanity/ignore*")):
+        sys.exit(f"{ignored[0].name}: mend the finding, do not ignore it")
+    run("ansible-test", "sanity", "--python", "{}.{}".format(*sys.version_info), "--color", "no", cwd=INSTALLED)
+
+
+def importer() -> None:
+    archive = build()
+    settings = BUILD / "galaxy-importer.cfg"
+    # ansible-test runs as a layer of its own; ansible-lint and ansible-doc run here as Galaxy runs them.
+    settings.write_text(
+        "[galaxy-importer]\nrun_ansible_test = false\nrun_flake8 = false\n"
+        f"check_required_tags = true\noffline_ansible_lint = true\nansible_local_tmp = {BUILD / 'ansible/tmp'}\n"
+    )
+    work = BUILD / "importer"  # the importer leaves its result in the working folder
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    run(BIN / "python", "-m", "galaxy_importer.main", archive, cwd=work, env={"GALAXY_IMPORTER_CONFIG": str(settings)})
+
+
+def docs() -> None:
+    site = BUILD / "docs-source"
+    shutil.rmtree(site, ignore_errors=True)
+    site.mkdir(parents=True)
+    settings = {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")}
+    run("antsibull-docs", "sphinx-init", "--use-current", "--squash-hierarchy", "--lenient", "--dest-dir", site,
+        "nusy.dgx_spark", env=settings)  # fmt: skip
+    run("bash", "build.sh", cwd=site, env=settings)
+    shutil.rmtree(BUILD / "docs", ignore_errors=True)
+    shutil.copytree(site / "build" / "html", BUILD / "docs")
+    print(f"build/docs/index.html: {len(list((BUILD / 'docs').rglob('*.html')))} pages")
+
+
+TASKS = {"build": build, "docs-lint": docs_lint, "sanity": sanity, "importer": importer, "docs": docs}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in TASKS:
+        print((__doc__ or "").strip(), file=sys.stderr)
+        sys.exit(64)
+    TASKS[sys.argv[1]]()

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filters: called as a template calls them, and once by full name in a real template."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+REPOSITORY = Path(__file__).parents[4]
+
+
+def filtered(value: object, name: str, *arguments: object) -> Any:
+    plugin = importlib.import_module(f"ansible_collections.nusy.dgx_spark.plugins.filter.{name}")
+    return plugin.FilterModule().filters()[name](value, *arguments)
+
+
+def refusal(value: object, name: str, *arguments: object) -> str:
+    with pytest.raises(AnsibleError) as caught:
+        filtered(value, name, *arguments)
+    return str(caught.value)
+
+
+def test_systemd_environment() -> None:
+    assert filtered({"PORT": 8000, "A": 'x "$y"'}, "systemd_environment") == 'A="x \\"\\$y\\""\nPORT="8000"\n'
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (["A=1"], "wants a dictionary of variables, got list"),
+        ({1: "x"}, "the name 1 is int"),
+        ({"A": True}, "the value of A is bool"),
+        ({"A": 1.5}, "the value of A is float"),
+        ({"A": None}, "the value of A is NoneType"),
+        ({"A": ["x"]}, "the value of A is list"),
+        ({"A-B": "x"}, "'A-B' is not a variable name"),
+        ({"A": "x\0"}, "the value of A holds '\\x00' at position 1"),
+    ],
+)
+def test_systemd_environment_refuses(value: object, said: str) -> None:
+    message = refusal(value, "systemd_environment")
+    assert f"nusy.dgx_spark.systemd_environment: {said}" in message
+
+
+@settings(max_examples=100, deadline=None)
+@given(argv=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))))
+def test_argv_quote_is_split_by_a_shell_into_the_same_list(argv: list[str]) -> None:
+    line = filtered(argv, "argv_quote")
+    show = [sys.executable, "-c", "import json, sys; print(json.dumps(sys.argv[1:]))"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$@" {line}', "sh", *show], capture_output=True, text=True, check=True, env={}
+    )
+    assert json.loads(done.stdout) == argv
+
+
+@pytest.mark.parametrize("name", ["argv_quote", "systemd_argv"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("ls -l", "wants a list of arguments, got"),
+        ({"a": 1}, "wants a list of arguments, got dict"),
+        (["/bin/ls", True], "item 1 is bool"),
+        (["/bin/ls", None], "item 1 is NoneType"),
+        (["/bin/ls", "\0"], "item 1 holds"),
+    ],
+)
+def test_lists_of_arguments_are_checked(name: str, value: object, said: str) -> None:
+    assert f"nusy.dgx_spark.{name}: {said}" in refusal(value, name)
+
+
+def test_systemd_argv() -> None:
+    line = filtered(["/bin/echo", 80, "100% of $HOME", 'a "b"\\'], "systemd_argv")
+    assert line == '/bin/echo 80 "100%% of $$HOME" "a \\"b\\"\\\\"'
+    assert "nusy.dgx_spark.systemd_argv: the program 'echo'" in refusal(["echo"], "systemd_argv")
+
+
+def test_version_in_range() -> None:
+    assert filtered("580.159.03", "version_in_range", ">=580.126.09,<581") is True
+    assert filtered("580.95", "version_in_range", ">=580.126.09,<581") is False
+    assert "nusy.dgx_spark.version_in_range: the version is float" in refusal(13.0, "version_in_range", ">=13")
+    assert "nusy.dgx_spark.version_in_range: the range is int" in refusal("13.0", "version_in_range", 13)
+    assert "nusy.dgx_spark.version_in_range: '[N/A]' is not a version" in refusal("[N/A]", "version_in_range", ">=13")
+
+
+def test_templates_find_the_filters_by_full_name_and_ansible_doc_knows_them() -> None:
+    template = (
+        "{{ {'A': 'b c'} | nusy.dgx_spark.systemd_environment }}"
+        "{{ ['ls', 'b c'] | nusy.dgx_spark.argv_quote }} {{ ['/bin/ls', 'b c'] | nusy.dgx_spark.systemd_argv }} "
+        "{{ '13.0.2' | nusy.dgx_spark.version_in_range('>=13.0,<13.1') }}"
+    )
+    tools, environment = Path(sys.executable).parent, {**os.environ, "ANSIBLE_LOAD_CALLBACK_PLUGINS": "0"}
+    run = {"cwd": REPOSITORY, "capture_output": True, "text": True, "check": True, "env": environment}
+    argv = [tools / "ansible", "localhost", "-m", "ansible.builtin.debug", "-a", json.dumps({"msg": template})]
+    said = subprocess.run(argv, **run).stdout
+    assert json.loads(said.partition("=>")[2])["msg"] == 'A="b c"\nls \'b c\' /bin/ls "b c" True'
+    names = [f"nusy.dgx_spark.{path.stem}" for path in sorted((REPOSITORY / "plugins/filter").glob("*.py"))]
+    documents = json.loads(subprocess.run([tools / "ansible-doc", "-t", "filter", "-j", *names], **run).stdout)
+    assert sorted(documents) == names
