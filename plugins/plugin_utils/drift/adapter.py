@@ -27,10 +27,11 @@ CONTROLS_LIMIT = 5000  # of one result
 _INCLUDES = frozenset(("include_tasks", "include_role", "import_tasks", "import_role"))
 # These only talk to Ansible or look: their "ok" judges nothing, so it is no control. A
 # failure of one still is.
-_JUDGES_NOTHING = _INCLUDES | frozenset(
-    "add_host assert debug fail find gather_facts getent group_by include_vars meta pause ping set_fact set_stats "
-    "setup slurp stat validate_argument_spec wait_for_connection".split()
-)
+_JUDGES_NOTHING = _INCLUDES | {
+    *("add_host", "assert", "debug", "fail", "find", "gather_facts", "getent", "group_by", "include_vars", "meta"),
+    *("pause", "ping", "set_fact", "set_stats", "setup", "slurp", "stat", "validate_argument_spec"),
+    "wait_for_connection",
+}
 # What modules say when a file that was named makes the command unnecessary.
 _GUARDED = re.compile(r"\bsince\b.+\bexists?\b|\bmatching (creates|removes) option")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import text
 
 FILE = "meta/controls.yml"

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import text
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.catalogue import entry
 
