@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real ahead-of-time compile by the Triton under test. Needs no GPU.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import MAX_STDERR, Arch, Compiled
+
+# A file, since Triton reads the source of a kernel back. Up to 3.2 arguments go by position.
+SCRIPT = """
+import inspect
+import sys
+
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+
+@triton.jit
+def probe(x, y, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = offsets < n
+    tl.store(y + offsets, tl.load(x + offsets, mask=inside) + 1.0, mask=inside)
+
+
+if "constexprs" in inspect.signature(ASTSource).parameters:
+    source = ASTSource(
+        fn=probe,
+        signature={"x": "*fp32", "y": "*fp32", "n": "i32", "BLOCK": "constexpr"},
+        constexprs={"BLOCK": 256},
+    )
+else:
+    source = ASTSource(fn=probe, signature={0: "*fp32", 1: "*fp32", 2: "i32"}, constants={3: 256})
+compiled = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32))
+cubin = compiled.asm["cubin"]
+if cubin[:4] != b"\\x7fELF" or cubin[18:20] != b"\\xbe\\x00":
+    sys.exit("what Triton made is no CUDA object")
+"""
+
+
+def compile_for(
+    arch: Arch, python: str, environment: Mapping[str, str], reader: Reader, timeout: float, scratch: Path
+) -> Compiled:
+    """Compile one kernel with ``python``'s Triton and the given variables.
+
+    Isolated (-I) from user site, PYTHON* variables and the script's own folder, so that
+    the Triton of the environment answers and no other; -B, so that importing it writes
+    nothing. Triton's cache and home are in ``scratch``: an old result proves nothing.
+    """
+    script = scratch / "aot.py"
+    script.write_text(SCRIPT, encoding="ascii")
+    own = {
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "TRITON_HOME": str(scratch),
+        "TRITON_CACHE_DIR": str(scratch / "cache"),
+    }
+    begin = time.monotonic()
+    done = reader.run(
+        [python, "-I", "-B", str(script), str(arch.capability)], timeout=timeout, env={**environment, **own}
+    )
+    text = "\n".join(part for part in (done.err.strip(), done.problem) if part)
+    clean = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+    return Compiled(done.ok, round(time.monotonic() - begin, 2), clean[-MAX_STDERR:])

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find Triton and every ptxas, and run each ptxas for real.
+
+The node is left as it was: what ptxas reads and writes lies in one private folder, which is
+removed whatever happens. (ptxas cannot do without: given its input on stdin it writes
+it under a guessable name in the temporary folder.)
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import unique
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Reader, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas import parse
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
+    MAX_STDERR,
+    Arch,
+    Fault,
+    Kind,
+    Observation,
+    Ptxas,
+    Request,
+    Setting,
+    Triton,
+    Version,
+    is_ptxas_variable,
+)
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.rules import isa_for, rules_for
+
+VENDORED: tuple[tuple[str, Kind], ...] = (("ptxas", "vendored"), ("ptxas-blackwell", "vendored_blackwell"))
+# Where the wheels nvidia-cuda-nvcc-cu12 and nvidia-cuda-nvcc put it.
+WHEELS = ("nvidia/cu13/bin/ptxas", "nvidia/cuda_nvcc/bin/ptxas")
+_EM_CUDA = b"\xbe\x00"
+
+
+def observe(request: Request, reader: Reader, scratch: Path) -> Observation:
+    folder, python = _places(request, reader)
+    triton, why = find_triton(folder, reader)
+    settings = _settings(request, reader)
+    # Triton knows this GPU under a name of its own: both must assemble.
+    targets = [request.arch, *([rules_for(triton.version)[0].target(request.arch)] if triton else [])]
+    found: list[tuple[str, Kind]] = []
+    if triton:
+        folder = f"{triton.folder}/backends/nvidia/bin"
+        found = [(f"{folder}/{name}", kind) for name, kind in VENDORED if _present(reader, f"{folder}/{name}")]
+    known = {path for path, _kind in found}
+    candidates = request.candidates
+    if candidates is None:
+        candidates = _known_places(reader, os.path.dirname(triton.folder) if triton else "")
+    # What is forced already is judged too, after what was declared.
+    forced = [setting.path for setting in settings if setting.path.startswith("/")]
+    found += [(path, "candidate") for path in unique([*candidates, *forced]) if path not in known]
+    probed = tuple(
+        probe(path, kind, list(dict.fromkeys(targets)), reader, request.timeout, scratch) for path, kind in found
+    )
+    return Observation(triton, why, python, probed, settings)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder that nobody else can look into, gone afterwards."""
+    try:
+        # Also when a killed ptxas still holds files in it.
+        folder = tempfile.TemporaryDirectory(prefix="ptxas_probe.", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise NodeError(
+            "ptxas.no_scratch",
+            wanted="A temporary folder for one PTX file and one object of a few KB",
+            found=error.strerror or str(error),
+            why="ptxas reads and writes files only",
+            fix="free space in /tmp, or set TMPDIR to a folder that the user of this task can write",
+        ) from error
+    with folder as name:
+        yield Path(name)
+
+
+def _places(request: Request, reader: Reader) -> tuple[str, str]:
+    """The folder named triton, and the Python that imports it (empty if it cannot be told)."""
+    if request.venv:
+        python = f"{request.venv}/bin/python"
+        for site in _site_packages(request.venv, reader):
+            if _present(reader, f"{site}/triton"):
+                return f"{site}/triton", python
+        return "", python
+    # <prefix>/lib/python3.12/site-packages/triton
+    match = re.fullmatch(r"(.+)/lib(?:64)?/python3[^/]*/(?:site|dist)-packages/[^/]+", request.triton_dir)
+    python = f"{match[1]}/bin/python" if match else ""
+    return request.triton_dir, python if python and _present(reader, python) else ""
+
+
+def _site_packages(prefix: str, reader: Reader) -> Iterator[str]:
+    for lib in ("lib", "lib64"):
+        for name in _listdir(reader, f"{prefix}/{lib}"):
+            if name.startswith("python3"):
+                yield f"{prefix}/{lib}/{name}/site-packages"
+                yield f"{prefix}/{lib}/{name}/dist-packages"
+
+
+def find_triton(folder: str, reader: Reader) -> tuple[Triton | None, str]:
+    """Triton in ``folder``, or why not.
+
+    Its own ``__version__`` comes first: it is of the code that runs, while a dist-info may
+    be left over from an upgrade or belong to another distribution of the same package.
+    """
+    if not folder or not _present(reader, folder):
+        return None, "there is no Triton" + (f" in {folder}" if folder else " in this virtual environment")
+    texts = [parse.assigned_version(_read(reader, f"{folder}/{name}")) for name in ("__init__.py", "_version.py")]
+    site = os.path.dirname(folder)
+    for name in _listdir(reader, site):
+        if re.fullmatch(r"(pytorch_)?triton(_nightly)?-[^-]+\.dist-info", name):
+            texts.append(parse.metadata_version(_read(reader, f"{site}/{name}/METADATA")))
+    for text in texts:
+        version = parse.triton_version(text)
+        if version:
+            return Triton(folder, version, text), ""
+    return None, f"{folder} holds no Triton that tells its version"
+
+
+def _known_places(reader: Reader, site: str) -> tuple[str, ...]:
+    """CUDA installations, newest first, then the wheels beside this Triton.
+
+    The folders with a version come before the link /usr/local/cuda: what is recommended
+    must not change its meaning when somebody moves the link.
+    """
+    numbered = []
+    for name in _listdir(reader, "/usr/local"):
+        match = re.fullmatch(r"cuda-(\d+)\.(\d+)", name, re.ASCII)
+        if match:
+            numbered.append((int(match[1]), int(match[2]), f"/usr/local/{name}/bin/ptxas"))
+    paths = [path for _major, _minor, path in sorted(numbered, reverse=True)]
+    paths += ["/usr/local/cuda/bin/ptxas", "/opt/cuda/bin/ptxas", "/usr/lib/nvidia-cuda-toolkit/bin/ptxas"]
+    paths += [f"{site}/{wheel}" for wheel in WHEELS if site]
+    seen: set[str] = set()
+    found = []
+    for path in paths:
+        real = os.path.realpath(path)
+        if _present(reader, path) and real not in seen:
+            seen.add(real)
+            found.append(path)
+    return tuple(found)
+
+
+def _settings(request: Request, reader: Reader) -> tuple[Setting, ...]:
+    """Each variable once, as a service gets it: files after the environment, the last one wins."""
+    settings = {setting.name: setting for setting in request.environment}
+    for path in request.environment_files:
+        try:
+            text = reader.read(path)
+        except Unreadable as error:
+            raise NodeError(
+                "ptxas.environment_file",
+                wanted=f"To read what {path} forces",
+                found=str(error),
+                why="a variable in it may break what this probe would call fine",
+                fix="run the task with become, or leave the file out of environment_files",
+            ) from error
+        for name, value in parse.environment_file(text or "").items():
+            if is_ptxas_variable(name):
+                settings[name] = Setting(name, value, path)
+    return tuple(settings[name] for name in sorted(settings))
+
+
+def probe(path: str, kind: Kind, targets: Sequence[Arch], reader: Reader, timeout: float, scratch: Path) -> Ptxas:
+    """Ask one binary for its version, then have it assemble every target."""
+    env = {"TMPDIR": str(scratch)}
+    said = reader.run([path, "--version"], timeout=timeout, env=env)
+    fault = _fault(path, said)
+    version = None if fault else parse.ptxas_version(said.out + "\n" + said.err)
+    if fault or version is None:
+        return Ptxas(path, kind, None, False, said.rc, _printed(said), fault or "garbage")
+    for target in targets:
+        done = _assemble(path, version, target, reader, timeout, scratch)
+        problem = done.problem if done.rc is None else "" if done.rc else _not_cuda(scratch / "probe.cubin")
+        if done.rc != 0 or problem:
+            text = f"{target.name}: {problem}" if problem and done.rc == 0 else _printed(done)
+            return Ptxas(path, kind, version, False, done.rc, text[:MAX_STDERR])
+    return Ptxas(path, kind, version, True, 0, "")
+
+
+def _assemble(path: str, version: Version, target: Arch, reader: Reader, timeout: float, scratch: Path) -> Completed:
+    source, cubin = scratch / "probe.ptx", scratch / "probe.cubin"
+    cubin.unlink(missing_ok=True)
+    source.write_text(
+        f".version {isa_for(target, version)}\n.target {target.name}\n.address_size 64\n"
+        ".visible .entry probe(.param .u64 out)\n{\n"
+        "  .reg .b32 %r<2>;\n  .reg .b64 %rd<3>;\n"
+        "  ld.param.u64 %rd1, [out];\n  cvta.to.global.u64 %rd2, %rd1;\n"
+        "  mov.u32 %r1, %tid.x;\n  st.global.u32 [%rd2], %r1;\n  ret;\n}\n",
+        encoding="ascii",
+    )
+    argv = [path, f"--gpu-name={target.name}", str(source), "-o", str(cubin)]
+    return reader.run(argv, timeout=timeout, env={"TMPDIR": str(scratch)})
+
+
+def _not_cuda(cubin: Path) -> str:
+    """Why this is no CUDA object. Exit code 0 alone is the word of whatever was run."""
+    try:
+        with cubin.open("rb") as handle:
+            head = handle.read(20)
+    except OSError:
+        return "exit code 0, but no object was written"
+    if head[:4] != b"\x7fELF" or head[18:20] != _EM_CUDA:
+        return "exit code 0, but what was written is no CUDA object"
+    return ""
+
+
+def _fault(path: str, said: Completed) -> Fault:
+    if said.rc is not None:
+        return "failing" if said.rc else ""
+    # The text is in the language of the process: compare with what this process would say.
+    fault = next((fault for number, fault in _ERRORS.items() if said.problem == os.strerror(number)), None)
+    if fault == "denied" and os.path.isdir(path):
+        return "directory"
+    if fault == "missing" and os.path.exists(path):
+        return "uninterpreted"
+    return fault or ("hangs" if said.problem.endswith("stopped") else "unrunnable")
+
+
+_ERRORS: dict[int, Fault] = {
+    errno.ENOENT: "missing",
+    errno.ENOTDIR: "unreachable",
+    errno.ELOOP: "unreachable",
+    errno.EACCES: "denied",
+    errno.ENOEXEC: "unrunnable",
+}
+
+
+def _printed(done: Completed) -> str:
+    """What an operator needs to see: stderr, else the reason why nothing ran, else stdout."""
+    text = done.err.strip() or done.problem or done.out.strip()
+    clean = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+    return clean if len(clean) <= MAX_STDERR else clean[: MAX_STDERR - 1] + "…"
+
+
+def _present(reader: Reader, path: str) -> bool:
+    try:
+        return reader.stat(path) is not None
+    except Unreadable as error:
+        raise _unseen(path, error) from error
+
+
+def _read(reader: Reader, path: str) -> str:
+    try:
+        return reader.read(path) or ""
+    except Unreadable as error:
+        raise _unseen(path, error) from error
+
+
+def _listdir(reader: Reader, path: str) -> tuple[str, ...]:
+    try:
+        return reader.listdir(path) or ()
+    except Unreadable as error:
+        raise _unseen(path, error) from error
+
+
+def _unseen(path: str, error: Unreadable) -> NodeError:
+    return NodeError(
+        "ptxas.unreadable",
+        wanted=f"To look at {path}",
+        found=str(error),
+        why="without it nobody can say which ptxas Triton runs",
+        fix="run the task as the user who owns the virtual environment, or with become",
+    )
