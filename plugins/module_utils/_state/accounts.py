@@ -6,7 +6,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
@@ -27,11 +27,17 @@ class SeenUser:
 
 @dataclass(frozen=True)
 class Seen:
+    """``owners``: those accounts, of the ones that files and directories want, that exist."""
+
     groups: Mapping[str, int | None]
     users: Mapping[str, SeenUser | None]
+    owners: frozenset[tuple[str, str]] = frozenset()
 
 
-def observe(reader: Reader, groups: Sequence[Group], users: Sequence[User]) -> Seen:
+def observe(
+    reader: Reader, groups: Sequence[Group], users: Sequence[User], owners: Iterable[tuple[str, str]] = ()
+) -> Seen:
+    """``owners``: ("user" or "group", name) of everything that the document's paths belong to."""
     names = {g.name for g in groups} | {n for u in users for n in (*u.groups, *([u.group] if u.group else []))}
     found = {name: reader.group(name) for name in sorted(names)}
     seen_users: dict[str, SeenUser | None] = {}
@@ -45,7 +51,12 @@ def observe(reader: Reader, groups: Sequence[Group], users: Sequence[User]) -> S
             comment=entry.pw_gecos,
             member_of=frozenset(n for n, g in found.items() if g is not None and user.name in g.gr_mem),
         )
-    return Seen({name: group and group.gr_gid for name, group in found.items()}, seen_users)
+    there = frozenset(
+        (kind, name)
+        for kind, name in set(owners)
+        if (reader.user(name) if kind == "user" else reader.group(name)) is not None
+    )
+    return Seen({name: group and group.gr_gid for name, group in found.items()}, seen_users, there)
 
 
 def plan_group(group: Group, seen: Seen, world: World, sheet: Sheet) -> None:

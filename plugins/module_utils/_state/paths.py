@@ -174,7 +174,7 @@ def plan_directory(wanted: Directory, seen: Mapping[str, Seen | Unknown], world:
         _plan_attributes(key, wanted, found, world, sheet, shown={"owner"})
     else:
         _plan_attributes(key, wanted, found, world, sheet)
-    _expect_accounts(wanted, world, found)
+    _expect_accounts(wanted, world)
     world.directories.add(wanted.path)
 
 
@@ -202,7 +202,7 @@ def plan_file(
     if _blocked(file.path, world, first):
         first.differs(key, "absent" if found.stat is None else "present", "present")
         return
-    _expect_accounts(file, world, found)
+    _expect_accounts(file, world)
     if found.stat is not None and found.stat.kind in ("directory", "other"):
         first.differs(key, found.stat.kind, "file", f"a {found.stat.kind} is in the place of the file")
         if not world.allows(first, file.path):
@@ -343,12 +343,9 @@ def _describe_attributes(
     return differing
 
 
-def _expect_accounts(wanted: Directory | File, world: World, found: Seen) -> None:
-    for kind, name, known, have in (
-        ("user", wanted.owner, world.users, found.owner),
-        ("group", wanted.group, world.groups, found.group),
-    ):
-        if name not in known and name != have:
+def _expect_accounts(wanted: Directory | File, world: World) -> None:
+    for kind, name, known in (("user", wanted.owner, world.users), ("group", wanted.group, world.groups)):
+        if name not in known:
             world.assume(f"{kind} {name} (of {wanted.path}) is made by a package or another role")
 
 

@@ -22,6 +22,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     ControlSpec,
+    Directory,
     Document,
     File,
     Sheet,
@@ -62,6 +63,10 @@ class EnsureState:
     def observe(self, reader: Reader) -> Seen:
         document, controls = self.document, self.document.selected
         content = frozenset(self._wholes)
+        owned: list[File | Directory] = [
+            *(whole.file for whole in self._wholes.values()),
+            *(d for c in controls for d in c.directories),
+        ]
         wanted = [
             *content,
             *(d.path for c in controls for d in c.directories),
@@ -69,7 +74,12 @@ class EnsureState:
         ]
         return Seen(
             packages.observe(reader, {c.id: c.packages for c in controls}, recommends=document.install_recommends),
-            accounts.observe(reader, [g for c in controls for g in c.groups], [u for c in controls for u in c.users]),
+            accounts.observe(
+                reader,
+                [g for c in controls for g in c.groups],
+                [u for c in controls for u in c.users],
+                [pair for thing in owned for pair in (("user", thing.owner), ("group", thing.group))],
+            ),
             paths.observe(reader, wanted, read=content),
             kernel.observe(reader, document.role, controls),
             units.observe(reader, [u for c in controls for u in c.units]),
@@ -84,7 +94,11 @@ class EnsureState:
     def judge(self, seen: Seen) -> Plan:
         """Pure: from what was declared and what was found to verdicts and steps."""
         document = self.document
-        world = World(document.confirmed)
+        world = World(
+            document.confirmed,
+            users={name for kind, name in seen.accounts.owners if kind == "user"},
+            groups={name for kind, name in seen.accounts.owners if kind == "group"},
+        )
         sheets = {control.id: Sheet(control.id) for control in document.selected}
         extra = Sheet(f"{document.role}/file_extra")
         ending: list[Step] = []

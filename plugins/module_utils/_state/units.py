@@ -22,7 +22,16 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 SYSTEMCTL = "/usr/bin/systemctl"
 UNIT_DIRECTORY = "/etc/systemd/system"
 OWED = "/run/nusy/owed"
-PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "DropInPaths", "NeedDaemonReload")
+PROPERTIES = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "UnitFileState",
+    "DropInPaths",
+    "NeedDaemonReload",
+    "ConditionResult",
+    "ConditionTimestampMonotonic",
+)
 # A stop may take TimeoutStopSec (90 s) and a start TimeoutStartSec (90 s) by systemd's defaults.
 CHANGE_SECONDS = 300.0
 
@@ -33,6 +42,7 @@ class SeenUnit:
     active: str
     file_state: str
     needs_reload: bool
+    refused: bool = False  # systemd was asked to start it and skipped it: a Condition…= does not hold here
     foreign: tuple[tuple[str, str], ...] = ()  # (drop-in that is not ours, directive of ours that it sets)
 
     @property
@@ -81,6 +91,7 @@ def observe(reader: Reader, wanted: Sequence[Unit]) -> Seen | Unknown:
             active=block.get("ActiveState", ""),
             file_state=block.get("UnitFileState", ""),
             needs_reload=block.get("NeedDaemonReload") == "yes",
+            refused=block.get("ConditionResult") == "no" and block.get("ConditionTimestampMonotonic", "0") != "0",
             foreign=_overrides(reader, declared, block.get("DropInPaths", "").split()),
         )
     try:
@@ -148,7 +159,10 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, files_
         sheet.differs(f"{key}: enabled", state, "enabled" if unit.enabled else "disabled")
         sheet.will("enable_unit" if unit.enabled else "disable_unit", unit.name)
     stale = files_change or unit.name in seen.owed
-    if unit.active is not None and unit.active != found.is_active:
+    if unit.active and not found.is_active and found.refused and not stale:
+        # A start "succeeds" and starts nothing: neither drift that can be mended nor fine.
+        sheet.cannot_see(f"systemd skips {unit.name} on this machine: a condition of the unit does not hold")
+    elif unit.active is not None and unit.active != found.is_active:
         sheet.differs(f"{key}: active", found.active or "inactive", "active" if unit.active else "inactive")
         if not unit.active:
             sheet.will("stop_unit", unit.name)

@@ -59,7 +59,9 @@ class FakeNode:
 
     # --- test helpers ---
 
-    def put(self, path: str, text: str = "", *, mode: int = 0o644, uid: int = 0, gid: int = 0, kind: str = "file") -> None:
+    def put(
+        self, path: str, text: str = "", *, mode: int = 0o644, uid: int = 0, gid: int = 0, kind: str = "file"
+    ) -> None:
         parent = posixpath.dirname(path)
         if parent not in self.files:
             self.put(parent, mode=0o755, kind="directory")

@@ -289,7 +289,13 @@ def test_a_drifted_assertion_fails_a_real_run_after_everything_else_is_applied()
         {
             "id": "demo/truth",
             "assertions": [
-                {"name": "verdict", "state": "drifted", "found": "unrepairable", "wanted": "ok", "fix": "upgrade Triton"}
+                {
+                    "name": "verdict",
+                    "state": "drifted",
+                    "found": "unrepairable",
+                    "wanted": "ok",
+                    "fix": "upgrade Triton",
+                }
             ],
         },
         {"id": "demo/file", "files": [{"path": "/etc/demo.conf", "content": "a"}]},
@@ -335,7 +341,10 @@ def test_secrets_reach_the_file_and_nothing_else():
 
 def test_a_file_its_validator_refuses_is_not_written():
     node = bare()
-    control = {"id": "demo/conf", "files": [{"path": "/etc/demo.conf", "content": "BAD", "validate": ["/x/validator", "%s"]}]}
+    control = {
+        "id": "demo/conf",
+        "files": [{"path": "/etc/demo.conf", "content": "BAD", "validate": ["/x/validator", "%s"]}],
+    }
     with pytest.raises(NodeError) as error:
         apply(node, control)
     assert error.value.problem.key == "paths.validation_failed" and "/etc/demo.conf" not in node.files
@@ -397,7 +406,10 @@ def test_unloading_a_module_needs_its_name():
         ({"id": "demo/x", "files": [{"path": "/a", "content": "${secret:gone}"}]}, "secrets.gone"),
         ({"id": "demo/x", "files": [{"path": "/a", "validate": ["sshd", "-t"]}]}, "controls[0].files[0].validate"),
         ({"id": "demo/x", "units": [{"name": "chrony"}]}, "controls[0].units[0].name"),
-        ({"id": "demo/x", "units": [{"name": "a.service", "masked": True, "active": True}]}, "controls[0].units[0].masked"),
+        (
+            {"id": "demo/x", "units": [{"name": "a.service", "masked": True, "active": True}]},
+            "controls[0].units[0].masked",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_its_path_before_anything_is_looked_at(control, where):
@@ -416,3 +428,26 @@ def test_two_controls_cannot_own_one_file_whole():
 def test_a_misspelt_skip_is_refused():
     with pytest.raises(InputError):
         subject({"id": "demo/a"}, skip_controls=["demo/b"])
+
+
+def test_a_unit_that_systemd_skips_here_is_unknown_and_not_drift_for_ever():
+    node = bare()
+    skipped = {"ConditionResult": "no", "ConditionTimestampMonotonic": "123"}
+    node.units["systemd-timesyncd.service"] = node.unit(state="enabled") | skipped
+    control = {"id": "demo/time", "units": [{"name": "systemd-timesyncd.service", "active": True}]}
+    plan = subject(control).plan(node)
+    assert verdict(plan, "demo/time").state == "unknown" and not plan.steps
+    assert "condition of the unit does not hold" in verdict(plan, "demo/time").reason
+
+
+def test_only_accounts_that_nobody_declared_and_nobody_has_are_assumed():
+    node = bare()
+    control = {
+        "id": "demo/roots",
+        "groups": [{"name": "nusy"}],
+        "directories": [
+            {"path": "/opt/a", "group": "nusy"},
+            {"path": "/opt/b", "owner": "other"},
+        ],
+    }
+    assert subject(control).plan(node).assumptions == ("user other (of /opt/b) is made by a package or another role",)
