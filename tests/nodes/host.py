@@ -92,12 +92,17 @@ def run(argv: Sequence[str | Path], *, timeout: float = 120, stdin: bytes | None
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise NodesError(f"still running after {timeout:g} s: {' '.join(command)}") from error
+        raise NodesError(f"still running after {timeout:g} s: {_shown(command)}") from error
     out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     if check and done.returncode != 0:
-        said = "\n".join((err + out).strip().splitlines()[-15:])
-        raise NodesError(f"exit {done.returncode}: {' '.join(command)}\n{said}")
+        said = "\n".join((err + out).strip().splitlines()[-25:])
+        raise NodesError(f"exit {done.returncode}: {_shown(command)}\n{said}")
     return out
+
+
+def _shown(command: list[str]) -> str:
+    """The part of a command that says something: not the way into the private namespace."""
+    return " ".join(command[command.index("podman") :] if "podman" in command else command)
 
 
 @contextlib.contextmanager

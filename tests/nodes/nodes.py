@@ -139,7 +139,7 @@ def restart(names: Sequence[str]) -> list[Node]:
         nodes = [get(name) for name in names]
         for node in nodes:
             _close_ssh(node)
-            run(podman(["stop", "--time", "20", _container(node)]), timeout=60)
+            run(podman(["stop", "--time", "20", container(node)]), timeout=60)
         _boot(nodes)
         return nodes
 
@@ -156,7 +156,7 @@ def down(names: Iterable[str] | None = None) -> None:
         _publish()
 
 
-def _container(node: Node) -> str:
+def container(node: Node) -> str:
     return f"nusy-{CHECKOUT}-{node.name}"
 
 
@@ -168,7 +168,7 @@ def _start(nodes: Sequence[Node], everybody: Iterable[Node]) -> None:
         node.save()
         _create(node)
         # --archive would give every file to root.
-        run(podman(["cp", "--archive=false", "-", f"{_container(node)}:/"]), stdin=_files(node, hosts))
+        run(podman(["cp", "--archive=false", "-", f"{container(node)}:/"]), stdin=_files(node, hosts))
     shutil.rmtree(host.SCRATCH)
     _publish()
     _boot(nodes)
@@ -184,7 +184,7 @@ def _start(nodes: Sequence[Node], everybody: Iterable[Node]) -> None:
 def _create(node: Node) -> None:
     mounts = [f"{apt_repo.APT}:{apt_repo.SEEN_BY_NODES}", *node.mounts]
     run(podman([
-        "create", "--name", _container(node), "--hostname", node.name, "--pull=never", "--systemd=always",
+        "create", "--name", container(node), "--hostname", node.name, "--pull=never", "--systemd=always",
         "--cap-drop=all", *(f"--cap-add={capability}" for capability in CAPABILITIES),
         # systemd sandboxes its services with calls that the default filter forbids.
         "--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined",
@@ -198,7 +198,7 @@ def _create(node: Node) -> None:
 def _boot(nodes: Sequence[Node]) -> None:
     """Start all, then wait for all: they boot side by side."""
     for node in nodes:
-        run(podman(["start", _container(node)]))
+        run(podman(["start", container(node)]))
         _wire(node)
     deadline = time.monotonic() + BOOT_SECONDS
     for node in nodes:
@@ -209,7 +209,7 @@ def _boot(nodes: Sequence[Node]) -> None:
 def _wait_for_systemd(node: Node, deadline: float) -> None:
     state = ""
     while time.monotonic() < deadline:
-        state = run(podman(["exec", _container(node), "systemctl", "is-system-running"]), check=False).strip()
+        state = run(podman(["exec", container(node), "systemctl", "is-system-running"]), check=False).strip()
         if state == "running":
             return
         if state == "degraded":
@@ -241,7 +241,7 @@ def _remove(node: Node) -> None:
 
 def _delete_container(node: Node) -> None:
     _close_ssh(node)
-    run(podman(["rm", "--force", "--time", "0", "--ignore", _container(node)]), timeout=60)
+    run(podman(["rm", "--force", "--time", "0", "--ignore", container(node)]), timeout=60)
 
 
 def _remove_orphans() -> None:
@@ -280,7 +280,7 @@ def _mac(number: int) -> str:
 
 def _wire(node: Node) -> None:
     """A cable from the bridge into the node; it disappears with the node."""
-    pid = run(podman(["inspect", "--format", "{{.State.Pid}}", _container(node)])).strip()
+    pid = run(podman(["inspect", "--format", "{{.State.Pid}}", container(node)])).strip()
     plug = f"n{CHECKOUT}{node.number}"
     inside = ["nsenter", "-t", pid, "-n", "ip"]
     cable = ["type", "veth", "peer", "name", "eth0", "address", _mac(node.number), "netns", pid]
@@ -386,13 +386,15 @@ def _control_path() -> str:
 
 
 def inventory(names: Iterable[str]) -> dict[str, object]:
-    """An Ansible inventory of these nodes; every JSON document is YAML."""
+    """An Ansible inventory of these nodes; every JSON document is YAML.
+
+    Root is asked for with --become: ``ansible_become`` here would overrule a task's ``become: false``.
+    """
     sharing = ("ControlMaster=auto", "ControlPersist=60s", f"ControlPath={_control_path()}")
     # Named here as well, because Ansible looks for ControlPersist in its own arguments.
     arguments = ["-F", str(SSH_CONFIG), *(word for option in sharing for word in ("-o", option))]
     variables = {
         "ansible_user": image.USER,
-        "ansible_become": True,
         "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_ssh_args": shlex.join(arguments),
     }
@@ -420,7 +422,7 @@ def execute(name: str, command: Sequence[str], *, timeout: float = 300, check: b
 
     By ``podman exec`` and never by nsenter: that would keep the host's capabilities.
     """
-    return run(podman(["exec", _container(get(name)), *command]), timeout=timeout, check=check)
+    return run(podman(["exec", container(get(name)), *command]), timeout=timeout, check=check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -477,7 +479,7 @@ def _dispatch(options: argparse.Namespace) -> int:
             words = options.words[1:] if options.words[:1] == ["--"] else options.words
             terminal = ["-t"] if sys.stdin.isatty() else []
             get(options.name)
-            command = podman(["exec", "-i", *terminal, _container(get(options.name)), *words])
+            command = podman(["exec", "-i", *terminal, container(get(options.name)), *words])
             return subprocess.run(command if options.command == "exec" else [*ssh(options.name), *words]).returncode
     return 0
 
