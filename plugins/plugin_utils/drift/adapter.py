@@ -84,6 +84,7 @@ class Adapter:
                 "t": round(at, 3),
                 **self._verdict(task, fields, data, status),
                 **({"ignored": True} if ignored or _unreachable_ignored(fields, status) else {}),
+                **({"name": shown} if (shown := _own_name(task, fields)) else {}),
                 **({"on": delegate} if (delegate := _delegate(fields, host)) else {}),
             }
         )
@@ -93,7 +94,7 @@ class Adapter:
         action = action_of(task)
         role = getattr(task, "_role", None)
         raw = str(getattr(task, "name", "") or action)
-        shown = str(fields.get("name") or raw) if "{{" in raw else raw
+        shown = _own_name(task, fields) or raw
         short = action.removeprefix("ansible.builtin.").removeprefix("ansible.legacy.")
         event: Event = {
             "e": "task",
@@ -211,6 +212,13 @@ def _why(item: Mapping[str, Any]) -> str:
 def _delegate(fields: Mapping[str, Any], host: Any) -> str:
     delegate = fields.get("delegate_to")
     return text.line(delegate, text.NAME_LIMIT) if delegate and delegate != host.get_name() else ""
+
+
+def _own_name(task: Any, fields: Mapping[str, Any]) -> str:
+    """The name of the task on this host, when it is a template."""
+    if "{{" not in str(getattr(task, "name", "") or ""):
+        return ""
+    return text.line(fields.get("name") or "", text.NAME_LIMIT)
 
 
 def _unreachable_ignored(fields: Mapping[str, Any], status: str) -> bool:

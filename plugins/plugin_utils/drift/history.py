@@ -18,6 +18,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -90,6 +91,7 @@ def _host(host: dict[str, Any], line: dict[str, Any] | None, moment: int, comple
     return {"host": host["name"], "seen": moment, "open": still}
 
 
+@functools.lru_cache(1024)
 def _iso(moment: int) -> str:
     return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 

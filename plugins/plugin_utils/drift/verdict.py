@@ -47,8 +47,8 @@ class Run:
     complete: bool
     once: dict[str, str]  # task that ran for one host only → that host
     playbook: str = "site.yml"
-    # Equal in-sync controls of all hosts are one object: most of a large report.
-    shared: dict[str, Control] = field(default_factory=dict)
+    # Equal controls of all hosts are one object: most of a large report.
+    shared: dict[tuple[tuple[str, Any], ...], Control] = field(default_factory=dict)
 
 
 @dataclass
@@ -59,6 +59,7 @@ class _Trace:
     includes: int = 0
     condition: int = 0
     failed: str = ""
+    last: str = ""
 
     @property
     def seen(self) -> int:
@@ -107,6 +108,7 @@ class HostVerdict:
             trace.condition += 1
         elif task.get("own"):
             trace.own += 1
+            trace.last = label
         else:
             trace.includes += 1
 
@@ -120,7 +122,10 @@ class HostVerdict:
             elif not result.get("check") and not found.get("failed"):
                 control["state"] = "in_sync"
                 control["repaired"] = True
-        if control["state"] not in ("in_sync", "not_selected") or control.get("repaired"):
+        if control["state"] in ("in_sync", "not_selected") and not control.get("repaired"):
+            control.pop("before", None)
+            control.pop("after", None)
+        else:
             control["task"] = label
         return control
 
@@ -218,7 +223,7 @@ class HostVerdict:
         if self._run.partial and (left_out or (trace.includes and not trace.own)):
             return "not_selected", _BY_TAGS
         if trace.own:
-            return "unknown", f"no evidence, although the role ran (last task: {self._last})"
+            return "unknown", f"not reached (after {trace.last}, which ended the role without a word on it)"
         return "unknown", self._ended()
 
     def _ended(self) -> str:
@@ -227,9 +232,9 @@ class HostVerdict:
         return f"not reached (after {self._last})" if self._last else "not reached (no task ran on this host)"
 
     def _lean(self, control: Control) -> Control:
-        if len(control) > 2:
+        if "before" in control or "after" in control:
             return control
-        return self._run.shared.setdefault(f"{control['state']} {control['id']}", control)
+        return self._run.shared.setdefault(tuple(control.items()), control)
 
 
 def _rank(control: Control) -> tuple[int, bool]:
@@ -238,7 +243,7 @@ def _rank(control: Control) -> tuple[int, bool]:
 
 def _label(task: Event, result: Event) -> str:
     """A task as an operator would look for it."""
-    name = str(task.get("name") or "a task")
+    name = str(result.get("name") or task.get("name") or "a task")
     role = str(task.get("role") or "")
     where = f" (on {result['on']})" if result.get("on") else ""
     return f"{role} : {name}{where}" if role else f"{name}{where}"
