@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every role has, and that its parts say the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from readme import rendered
+
+from rules import Task, Tree
+
+FILES = (
+    "README.md",
+    "defaults/main.yml",
+    "meta/main.yml",
+    "meta/argument_specs.yml",
+    "meta/controls.yml",
+    "tasks/main.yml",
+)
+CONTROL_KEYS = {"id", "title", "severity", "rationale", "references", "remedy", "disrupts"}
+SEVERITIES = ("critical", "high", "medium", "low", "info")
+# Run on the controller or decide only: they cost no call on a node.
+FREE = {"import_tasks", "include_tasks", "import_role", "include_role", "meta", "assert", "fail", "debug", "set_fact"}
+FACTS = {"nusy.dgx_spark.spark_facts", "setup", "gather_facts"}
+MOST_CALLS = 2
+# A shared input of the inventory with the default that the spec names.
+SHARED = re.compile(r"\{\{ *spark_[a-z0-9_]+ *\| *default\((?P<value>.*)\) *\}\}\Z")
+
+
+def role_has_every_part(tree: Tree) -> Iterator[str]:
+    for role in tree.roles:
+        for name in FILES:
+            if not (role / name).exists():
+                yield f"roles/{role.name}/{name} is missing"
+        scenario = tree.root / "molecule" / role.name
+        if not (scenario / "molecule.yml").exists():
+            yield f"molecule/{role.name}/molecule.yml is missing: no scenario proves the role alone"
+        elif not (scenario / "verify.yml").exists() and "verify" not in (scenario / "molecule.yml").read_text("utf-8"):
+            yield f"molecule/{role.name} verifies nothing"
+
+
+def defaults_and_specs_say_the_same(tree: Tree) -> Iterator[str]:
+    for role in tree.roles:
+        defaults: dict[str, Any] = tree.yaml(role / "defaults" / "main.yml") or {}
+        options = tree.options(role)
+        for name in sorted(defaults.keys() - options.keys()):
+            yield f"roles/{role.name}: {name} is in defaults, not in argument_specs"
+        for name, spec in options.items():
+            if spec.get("required") or "default" not in spec:
+                if name in defaults:
+                    yield f"roles/{role.name}: {name} has a default, argument_specs names none"
+            elif name not in defaults:
+                yield f"roles/{role.name}: argument_specs gives {name} a default that defaults/main.yml does not"
+            elif not _same(defaults[name], spec["default"]):
+                yield f"roles/{role.name}: {name} is {defaults[name]!r} in defaults, {spec['default']!r} in the specs"
+            if "description" not in spec or "type" not in spec or (spec["type"] == "list" and "elements" not in spec):
+                yield f"roles/{role.name}: {name} lacks a description, a type or the type of its elements"
+        if list(defaults) != [name for name in options if name in defaults]:
+            yield f"roles/{role.name}: defaults/main.yml and argument_specs name the variables in different orders"
+
+
+def _same(default: object, spec: object) -> bool:
+    shared = SHARED.match(default) if isinstance(default, str) else None
+    found = yaml.safe_load(shared["value"]) if shared else default
+    return type(found) is type(spec) and found == spec
+
+
+def readme_tables_are_current(tree: Tree) -> Iterator[str]:
+    for role in tree.roles:
+        if all((role / name).exists() for name in FILES):
+            try:
+                if rendered(role) != (role / "README.md").read_text("utf-8"):
+                    yield f"roles/{role.name}/README.md: its tables are not those of the specs: run make docs"
+            except ValueError as error:
+                yield f"roles/{error}"
+
+
+def variables_carry_the_name_of_their_role(tree: Tree) -> Iterator[str]:
+    for role in tree.roles:
+        for part, prefixes in (("defaults", (f"{role.name}_",)), ("vars", (f"__{role.name}_",))):
+            for path in sorted((role / part).glob("*.yml")):
+                for name in tree.yaml(path) or {}:
+                    if not name.startswith(prefixes):
+                        yield f"{tree.relative(path)}: {name} does not begin with {prefixes[0]}"
+        for task in (*tree.role_tasks(role), *tree.role_handlers(role)):
+            for name in _made(task):
+                if not name.startswith(f"__{role.name}_"):
+                    yield f"{task.where}: makes {name}, which does not begin with __{role.name}_"
+    for task in tree.play_tasks():
+        for name in _made(task):
+            if not name.startswith(("__spark_", "spark_", "ansible_")):
+                yield f"{task.where}: makes {name}, which does not begin with spark_ or __spark_"
+
+
+def _made(task: Task) -> Iterator[str]:
+    """The variables that a task brings into being. Input for an included role is that role's."""
+    if "register" in task.body:
+        yield str(task.body["register"])
+    loop_var = (task.body.get("loop_control") or {}).get("loop_var")
+    if loop_var:
+        yield str(loop_var)
+    if task.short == "set_fact":
+        yield from (name for name in task.arguments if name != "cacheable")
+    if task.short not in {"include_role", "import_role"}:
+        yield from task.body.get("vars") or {}
+
+
+def inventories_set_only_known_variables(tree: Tree) -> Iterator[str]:
+    known = {name for role in tree.roles for name in tree.options(role)}
+    for path in sorted((tree.root / "inventories").glob("*/*_vars/**/*.yml")):
+        for name in tree.yaml(path) or {}:
+            if not name.startswith(("ansible_", "spark_")) and name not in known:
+                yield f"{tree.relative(path)}: {name} is no variable of any role"
+
+
+def catalogues_are_valid(tree: Tree) -> Iterator[str]:
+    for role in tree.roles:
+        seen: set[str] = set()
+        for control in tree.controls(role):
+            where = f"roles/{role.name}/meta/controls.yml: {control.get('id', 'a control without id')}"
+            if control.keys() != CONTROL_KEYS:
+                yield f"{where}: has the keys {sorted(control)}, wanted are {sorted(CONTROL_KEYS)}"
+                continue
+            if not re.fullmatch(rf"{role.name}/[a-z][a-z0-9_]*", control["id"]):
+                yield f"{where}: is not {role.name}/<name in snake_case>"
+            if control["id"] in seen:
+                yield f"{where}: is there twice"
+            seen.add(control["id"])
+            if control["severity"] not in SEVERITIES:
+                yield f"{where}: severity {control['severity']} is none of {', '.join(SEVERITIES)}"
+            if not control["references"] or not all(isinstance(text, str) and text for text in control["references"]):
+                yield f"{where}: names no reference"
+            for key in ("title", "rationale", "remedy"):
+                if not isinstance(control[key], str) or not control[key].strip():
+                    yield f"{where}: {key} is empty"
+            if not isinstance(control["disrupts"], str):
+                yield f"{where}: disrupts is not text"
+            if set(re.findall(r"\{[^}]*\}", str(control["remedy"]))) - {"{host}"}:
+                yield f"{where}: the remedy has a placeholder other than {{host}}"
+            for tags in re.findall(r"--tags[ =](\S+)", str(control["remedy"])):
+                if unknown := set(tags.split(",")) - _tags(tree):
+                    yield f"{where}: the remedy names the tag {', '.join(sorted(unknown))}, which no play has"
+
+
+def _tags(tree: Tree) -> set[str]:
+    found = {"always"}
+    for _where, play in tree.plays:
+        for item in (play, *(role for role in play.get("roles") or [] if isinstance(role, dict))):
+            tags = item.get("tags") or []
+            found |= {tags} if isinstance(tags, str) else set(tags)
+    return found
+
+
+def catalogue_is_what_the_role_ensures(tree: Tree) -> Iterator[str]:
+    """Ids stand as they are in the tasks or vars: a computed id could not be promised."""
+    for role in tree.roles:
+        promised = {str(control.get("id")) for control in tree.controls(role)}
+        declared: set[str] = set()
+        owns_files = False
+        for document in _documents(tree, role):
+            for control in document:
+                declared.add(str(control.get("id")))
+                owns_files = owns_files or bool(control.get("files"))
+        if owns_files:  # reported by ensure_state itself for a line that nobody declared
+            declared.add(f"{role.name}/file_extra")
+        for name in sorted(declared - promised):
+            yield f"roles/{role.name}: {name} is ensured, but not in meta/controls.yml"
+        for name in sorted(promised - declared):
+            yield f"roles/{role.name}: {name} is in meta/controls.yml, but no call ensures it"
+
+
+def _documents(tree: Tree, role: Path) -> Iterator[list[dict[str, Any]]]:
+    variables: dict[str, Any] = {}
+    for path in sorted((role / "vars").glob("*.yml")):
+        variables |= tree.yaml(path) or {}
+    for task in tree.role_tasks(role):
+        if task.module == "nusy.dgx_spark.ensure_state":
+            document = task.arguments.get("controls")
+            named = re.fullmatch(r"\{\{ *(\w+) *\}\}", document) if isinstance(document, str) else None
+            yield (variables.get(named[1]) or []) if named else document if isinstance(document, list) else []
+
+
+def roles_make_few_calls(tree: Tree) -> Iterator[str]:
+    for role in tree.roles:
+        calls = [
+            task.module
+            for task in tree.role_tasks(role)
+            if task.module and task.short not in FREE and task.module not in FACTS and task.short not in FACTS
+        ]
+        if len(calls) > MOST_CALLS:
+            yield f"roles/{role.name} makes {len(calls)} calls per host ({', '.join(calls)}), {MOST_CALLS} are allowed"
+
+
+def ensure_state_names_its_role(tree: Tree) -> Iterator[str]:
+    for role in tree.roles:
+        for task in tree.role_tasks(role):
+            if task.module == "nusy.dgx_spark.ensure_state" and task.arguments.get("role") != role.name:
+                yield f"{task.where}: says it is role {task.arguments.get('role')}"
+
+
+def roles_stand_alone(tree: Tree) -> Iterator[str]:
+    """No hidden dependency, no knowledge of groups: both belong to playbooks and inventories."""
+    for role in tree.roles:
+        if (tree.yaml(role / "meta" / "main.yml") or {}).get("dependencies"):
+            yield f"roles/{role.name}/meta/main.yml: depends on other roles"
+        for path in sorted(role.glob("**/*.y*ml")):
+            if re.search(r"\bgroup_names\b|\bgroups\s*(\[|\.)", path.read_text("utf-8")):
+                yield f"{tree.relative(path)}: knows a group of the inventory"
+        for task in tree.role_tasks(role):
+            if task.short in {"include_role", "import_role"}:
+                yield f"{task.where}: calls another role"
+
+
+def every_role_is_played(tree: Tree) -> Iterator[str]:
+    played: dict[str, set[str]] = {}
+    for where, play in tree.plays:
+        for item in play.get("roles") or []:
+            full = str(item["role"] if isinstance(item, dict) else item)
+            tags = item.get("tags", []) if isinstance(item, dict) else []
+            name = full.removeprefix("nusy.dgx_spark.")
+            played.setdefault(name, set()).update([tags] if isinstance(tags, str) else tags)
+            if not full.startswith("nusy.dgx_spark."):
+                yield f"{where}: {full} is not named in full"
+            elif name not in tree.role_names:
+                yield f"{where}: there is no role {name}"
+    for role in tree.roles:
+        if role.name not in played:
+            yield f"roles/{role.name} is in no playbook"
+        elif role.name not in played[role.name]:
+            yield f"roles/{role.name} has no play in which its tag is its name"
+
+
+RULES = (
+    role_has_every_part,
+    defaults_and_specs_say_the_same,
+    readme_tables_are_current,
+    variables_carry_the_name_of_their_role,
+    inventories_set_only_known_variables,
+    catalogues_are_valid,
+    catalogue_is_what_the_role_ensures,
+    roles_make_few_calls,
+    ensure_state_names_its_role,
+    roles_stand_alone,
+    every_role_is_played,
+)

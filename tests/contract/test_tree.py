@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""This tree keeps every rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rules import Rule, Tree, plugins, roles, tasks, tree
+
+RULES = (*roles.RULES, *tasks.RULES, *plugins.RULES, *tree.RULES)
+HERE = Tree(Path(__file__).resolve().parents[2])
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_tree_keeps(rule: Rule) -> None:
+    findings = list(rule(HERE))
+    assert not findings, "\n  " + "\n  ".join(findings)
