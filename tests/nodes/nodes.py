@@ -17,19 +17,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
-import json
 import os
-import shlex
 import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import time
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -38,6 +32,21 @@ import apt_repo
 import host
 import image
 from host import BRIDGE, CHECKOUT, RUN, STATE, SUBNET, NodesError, lock, podman, run
+from identity import (
+    INVENTORY,
+    Node,
+    close_ssh,
+    container,
+    execute,
+    files,
+    get,
+    hosts_file,
+    keys,
+    known,
+    neighbours,
+    publish,
+    ssh,
+)
 
 FLAVOURS = {
     "base": "the image as it is, without python3-apt",
@@ -51,45 +60,7 @@ CAPABILITIES = (
     "KILL", "LEASE", "LINUX_IMMUTABLE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW",
     "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_ADMIN", "SYS_CHROOT", "SYS_NICE", "SYS_PTRACE", "SYS_TTY_CONFIG",
 )  # fmt: skip
-INVENTORY = STATE / "inventory.yml"
-SSH_CONFIG = STATE / "ssh_config"
-KNOWN_HOSTS = STATE / "known_hosts"
-KEY = STATE / "id_ed25519"
 BOOT_SECONDS = 90
-
-
-@dataclass
-class Node:
-    name: str
-    number: int
-    flavour: str = "base"
-    mounts: list[str] = field(default_factory=list)  # "/host/path:/node/path", always read-only
-    owner: int = 0  # process id after whose end the node may be removed; 0 = nobody's
-
-    @property
-    def address(self) -> str:
-        return f"{SUBNET}.{self.number}"
-
-    @property
-    def directory(self) -> Path:
-        return STATE / "node" / self.name
-
-    def save(self) -> None:
-        (self.directory / "node.json").write_text(json.dumps(asdict(self)))
-
-
-def known() -> dict[str, Node]:
-    """Every node that was brought up and not taken down, by name."""
-    files = sorted((STATE / "node").glob("*/node.json"))
-    nodes = [Node(**json.loads(path.read_text())) for path in files]
-    return {node.name: node for node in nodes}
-
-
-def get(name: str) -> Node:
-    try:
-        return known()[name]
-    except KeyError:
-        raise NodesError(f"no node {name!r}; there are: {', '.join(known()) or 'none'}") from None
 
 
 # --- start and stop ----------------------------------------------------------------------
@@ -100,48 +71,52 @@ def up(names: Sequence[str], *, flavour: str = "base", mounts: Sequence[str] = (
     if missing := host.doctor():
         raise NodesError("this machine cannot run test nodes, missing: " + "; ".join(missing))
     image.build()
-    with lock("nodes"):
-        _remove_orphans()
-        _bridge()
-        present = known()
-        fresh = []
-        for name in dict.fromkeys(names):
-            if name in present:
-                continue
-            taken = {node.number for node in present.values()}
-            number = next(n for n in range(11, 250) if n not in taken)
-            present[name] = Node(name, number, flavour, [*mounts], owner)
-            fresh.append(present[name])
-        try:
-            _start(fresh, present.values())
-        except BaseException:
-            if not os.environ.get("NUSY_KEEP_NODES"):  # set it to look at a node that would not start
-                for node in fresh:
-                    _remove(node)
-                _publish()
-            raise
-        return [present[name] for name in names]
+    fresh: list[Node] = []
+    try:
+        with lock("nodes"):
+            _remove_orphans()
+            _bridge()
+            present = known()
+            for name in dict.fromkeys(names):
+                if name in present:
+                    continue
+                taken = {node.number for node in present.values()}
+                present[name] = Node(name, next(n for n in range(11, 250) if n not in taken), flavour, [*mounts], owner)
+                fresh.append(present[name])
+            for node in fresh:
+                keys(node)
+                node.save()
+            publish()
+            _create(fresh)
+        _boot(fresh)
+        _finish(fresh)
+    except BaseException:
+        if not os.environ.get("NUSY_KEEP_NODES"):  # set it to look at a node that would not start
+            down([node.name for node in fresh])
+        raise
+    return [present[name] for name in names]
 
 
 def reset(names: Sequence[str]) -> list[Node]:
     """Throw the nodes' disks away and start again under the same names, addresses and keys."""
+    nodes = [get(name) for name in names]
+    for node in nodes:
+        _delete_container(node)
     with lock("nodes"):
-        nodes = [get(name) for name in names]
-        for node in nodes:
-            _delete_container(node)
-        _start(nodes, known().values())
-        return nodes
+        _create(nodes)
+    _boot(nodes)
+    _finish(nodes)
+    return nodes
 
 
 def restart(names: Sequence[str]) -> list[Node]:
     """Stop and start again with the disk kept: shows what comes back after a reboot."""
-    with lock("nodes"):
-        nodes = [get(name) for name in names]
-        for node in nodes:
-            _close_ssh(node)
-            run(podman(["stop", "--time", "20", container(node)]), timeout=60)
-        _boot(nodes)
-        return nodes
+    nodes = [get(name) for name in names]
+    for node in nodes:
+        close_ssh(node)
+        run(podman(["stop", "--time", "20", container(node)]), timeout=60)
+    _boot(nodes)
+    return nodes
 
 
 def down(names: Iterable[str] | None = None) -> None:
@@ -153,35 +128,31 @@ def down(names: Iterable[str] | None = None) -> None:
                 _remove(present.pop(name))
         if not present:
             _remove_rest()
-        _publish()
+        publish()
 
 
-def container(node: Node) -> str:
-    return f"nusy-{CHECKOUT}-{node.name}"
-
-
-def _start(nodes: Sequence[Node], everybody: Iterable[Node]) -> None:
-    hosts = "127.0.0.1 localhost\n" + "".join(f"{node.address} {node.name}\n" for node in everybody)
+def _create(nodes: Sequence[Node]) -> None:
     for node in nodes:
-        node.directory.mkdir(parents=True, exist_ok=True)
-        _keys(node)
-        node.save()
-        _create(node)
+        _create_container(node)
         # --archive would give every file to root.
-        run(podman(["cp", "--archive=false", "-", f"{container(node)}:/"]), stdin=_files(node, hosts))
-    shutil.rmtree(host.SCRATCH)
-    _publish()
-    _boot(nodes)
-    for node in known().values():
-        if node not in nodes:
-            execute(node.name, ["sh", "-c", 'printf %s "$1" > /etc/hosts', "sh", hosts])
+        run(podman(["cp", "--archive=false", "-", f"{container(node)}:/"]), stdin=files(node))
+    shutil.rmtree(host.SCRATCH, ignore_errors=True)
+
+
+def _finish(nodes: Sequence[Node]) -> None:
+    """What needs a running node: package lists, as an installer leaves them, and the flavour."""
     for node in nodes:
-        execute(node.name, ["apt-get", "update", "-q"])  # as an installer leaves a machine
+        execute(node.name, ["apt-get", "update", "-q"])
         if node.flavour == "full":
             execute(node.name, ["apt-get", "install", "-q", "-y", "python3-apt"])
+    for other in {other.name: other for node in nodes for other in neighbours(node)}.values():
+        if other not in nodes:
+            # Not checked: it may be about to stop, and then it need not know.
+            write = ["sh", "-c", 'printf %s "$1" > /etc/hosts', "sh", hosts_file(other)]
+            execute(other.name, write, check=False)
 
 
-def _create(node: Node) -> None:
+def _create_container(node: Node) -> None:
     mounts = [f"{apt_repo.APT}:{apt_repo.SEEN_BY_NODES}", *node.mounts]
     run(podman([
         "create", "--name", container(node), "--hostname", node.name, "--pull=never", "--systemd=always",
@@ -240,7 +211,7 @@ def _remove(node: Node) -> None:
 
 
 def _delete_container(node: Node) -> None:
-    _close_ssh(node)
+    close_ssh(node)
     run(podman(["rm", "--force", "--time", "0", "--ignore", container(node)]), timeout=60)
 
 
@@ -297,132 +268,6 @@ def _wire(node: Node) -> None:
         mount -t proc proc /mnt && mount --bind /mnt/sys/net /proc/sys/net && umount /mnt
     """
     run(["nsenter", "-t", pid, "-m", "-p", "-n", "--", "sh", "-c", script])
-
-
-# --- keys, files, inventory --------------------------------------------------------------
-
-
-def _keys(node: Node) -> None:
-    """Key pairs of the controller and of the node, made here so that they can be pinned."""
-    node_key = node.directory / "ssh_host_ed25519_key"
-    for path, comment in ((KEY, "controller"), (node_key, node.name)):
-        if not path.exists():
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path])
-    machine_id = node.directory / "machine-id"
-    if not machine_id.exists():
-        machine_id.write_text(uuid.uuid4().hex + "\n")
-
-
-def _files(node: Node, hosts: str) -> bytes:
-    """What makes this node this node, as a tar archive of its root."""
-    read = Path.read_text
-    public = read(KEY.with_suffix(".pub"))
-    entries: dict[str, tuple[str, int, int]] = {
-        "etc/hosts": (hosts, 0o644, 0),
-        "etc/resolv.conf": ("# No name server: nodes know each other from /etc/hosts.\n", 0o644, 0),
-        "etc/machine-id": (read(node.directory / "machine-id"), 0o444, 0),
-        "etc/ssh/ssh_host_ed25519_key": (read(node.directory / "ssh_host_ed25519_key"), 0o600, 0),
-        "etc/ssh/ssh_host_ed25519_key.pub": (read(node.directory / "ssh_host_ed25519_key.pub"), 0o644, 0),
-        "root/.ssh/authorized_keys": (public, 0o600, 0),
-        f"home/{image.USER}/.ssh/authorized_keys": (public, 0o600, 1000),
-    }
-    if node.flavour == "dgx":
-        for path in sorted((Path(__file__).parent / "dgx").iterdir()):
-            entries[f"etc/{path.name}"] = (read(path), 0o644, 0)
-    return tar(entries)
-
-
-def tar(entries: Mapping[str, tuple[str, int, int]]) -> bytes:
-    """path → (content, mode, owner) as a tar archive; .ssh folders are private."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path, (content, mode, owner) in entries.items():
-            folder = tarfile.TarInfo(str(Path(path).parent))
-            folder.type, folder.uid, folder.gid = tarfile.DIRTYPE, owner, owner
-            folder.mode = 0o700 if folder.name.endswith(".ssh") else 0o755
-            archive.addfile(folder)
-            data = content.encode()
-            entry = tarfile.TarInfo(path)
-            entry.size, entry.mode, entry.uid, entry.gid = len(data), mode, owner, owner
-            archive.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def _publish() -> None:
-    """Write known_hosts, SSH configuration and inventory for the nodes that exist."""
-    nodes = list(known().values())
-    if not nodes:
-        for path in (INVENTORY, SSH_CONFIG, KNOWN_HOSTS):
-            path.unlink(missing_ok=True)
-        return
-    RUN.mkdir(mode=0o700, exist_ok=True)
-    pins, blocks = [], []
-    for node in nodes:
-        public = (node.directory / "ssh_host_ed25519_key.pub").read_text().split()
-        pins.append(f"{node.name},{node.address} {public[0]} {public[1]}\n")
-        blocks.append(f"Host {node.name}\n    HostName {node.address}\n    HostKeyAlias {node.name}\n")
-    KNOWN_HOSTS.write_text("".join(pins))
-    common = {
-        "User": image.USER,
-        "IdentityFile": f'"{KEY}"',
-        "IdentitiesOnly": "yes",
-        "PreferredAuthentications": "publickey",
-        "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": f'"{KNOWN_HOSTS}"',
-        "GlobalKnownHostsFile": "none",
-        "UpdateHostKeys": "no",
-        "ConnectTimeout": "10",
-        "ControlMaster": "auto",
-        "ControlPersist": "60",
-        "ControlPath": _control_path(),
-    }
-    settings = "".join(f"    {key} {value}\n" for key, value in common.items())
-    SSH_CONFIG.write_text("".join(blocks) + "Host *\n" + settings)
-    INVENTORY.write_text(json.dumps(inventory(node.name for node in nodes), indent=2) + "\n")
-
-
-def _control_path() -> str:
-    return f"{RUN}/ssh-%n-%r"
-
-
-def inventory(names: Iterable[str]) -> dict[str, object]:
-    """An Ansible inventory of these nodes; every JSON document is YAML.
-
-    Root is asked for with --become: ``ansible_become`` here would overrule a task's ``become: false``.
-    """
-    sharing = ("ControlMaster=auto", "ControlPersist=60s", f"ControlPath={_control_path()}")
-    # Named here as well, because Ansible looks for ControlPersist in its own arguments.
-    arguments = ["-F", str(SSH_CONFIG), *(word for option in sharing for word in ("-o", option))]
-    variables = {
-        "ansible_user": image.USER,
-        "ansible_python_interpreter": "/usr/bin/python3",
-        "ansible_ssh_args": shlex.join(arguments),
-    }
-    hosts = {name: {"spark_test_address": get(name).address} for name in names}
-    return {"all": {"children": {"spark": {"hosts": hosts, "vars": variables}}}}
-
-
-def ssh(name: str) -> list[str]:
-    """The OpenSSH command line to a node: pinned host key, no question asked."""
-    return ["ssh", "-F", str(SSH_CONFIG), "-o", "BatchMode=yes", name]
-
-
-def _close_ssh(node: Node) -> None:
-    """End shared connections: they would answer for the node that is about to go away."""
-    for control in RUN.glob(f"ssh-{node.name}-*"):
-        run(["ssh", "-F", "none", "-o", f"ControlPath={control}", "-O", "exit", node.name], check=False)
-        control.unlink(missing_ok=True)
-
-
-# --- inside a node -----------------------------------------------------------------------
-
-
-def execute(name: str, command: Sequence[str], *, timeout: float = 300, check: bool = True) -> str:
-    """Run a command on a node as root without SSH.
-
-    By ``podman exec`` and never by nsenter: that would keep the host's capabilities.
-    """
-    return run(podman(["exec", container(get(name)), *command]), timeout=timeout, check=check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

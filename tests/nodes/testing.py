@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import identity
 import nodes as node_control
 import testinfra
 from apt_repo import AptRepo
@@ -31,7 +32,7 @@ class Machine:
 
     def run(self, *command: str, check: bool = True, timeout: float = 300) -> str:
         """Standard output; NodesError with its last words when it fails and ``check`` is set."""
-        return node_control.execute(self.name, command, check=check, timeout=timeout)
+        return identity.execute(self.name, command, check=check, timeout=timeout)
 
     def shell(self, script: str, *, check: bool = True, timeout: float = 300) -> str:
         return self.run("sh", "-c", script, check=check, timeout=timeout)
@@ -51,7 +52,7 @@ class Machine:
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a command and return at once, for tests that interrupt it."""
-        container = node_control.container(node_control.get(self.name))
+        container = identity.container(identity.get(self.name))
         return subprocess.Popen(podman(["exec", container, *command]), stdin=subprocess.DEVNULL)
 
     def reset(self) -> Machine:
@@ -70,7 +71,7 @@ class Machine:
     @property
     def outside(self) -> testinfra.host.Host:
         """pytest-testinfra's view over SSH: neither Ansible nor our own code takes part."""
-        return testinfra.get_host(f"ssh://{self.name}?ssh_config={node_control.SSH_CONFIG}&sudo=true")
+        return testinfra.get_host(f"ssh://{self.name}?ssh_config={identity.SSH_CONFIG}&sudo=true")
 
 
 def start(names: Sequence[str], *, flavour: str = "base", mounts: Sequence[str] = ()) -> list[Machine]:
@@ -143,7 +144,7 @@ def ansible_playbook(
     work = directory / f"run-{number}"
     work.mkdir(parents=True)
     inventory, results = work / "inventory.json", work / "results.jsonl"
-    inventory.write_text(json.dumps(node_control.inventory(machine.name for machine in machines)))
+    inventory.write_text(json.dumps(identity.inventory(machine.name for machine in machines)))
     if isinstance(play, list):
         book = work / "play.yml"
         book.write_text(json.dumps(play))  # every JSON document is YAML

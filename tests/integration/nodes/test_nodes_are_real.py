@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import host
+import identity
 import image
 import nodes as node_control
 import pytest
@@ -51,18 +52,18 @@ def test_reset_gives_a_clean_disk_and_the_same_identity(nodes):
 def test_ssh_accepts_the_pinned_host_key_and_no_other(nodes, tmp_path):
     first, second = nodes
     assert first.outside.check_output("hostname") == first.name
-    pins = node_control.KNOWN_HOSTS.read_text().splitlines()
+    pins = identity.KNOWN_HOSTS.read_text().splitlines()
     (right,) = [line for line in pins if line.startswith(f"{first.name},")]
     (other,) = [line for line in pins if line.startswith(f"{second.name},")]
     forged = tmp_path / "known_hosts"
     forged.write_text(f"{right.split()[0]} {' '.join(other.split()[1:])}\n")
     # Not through the shared connection, which has been let in already.
     options = ["-o", f"UserKnownHostsFile={forged}", "-o", "ControlPath=none"]
-    command = node_control.ssh(first.name)
+    command = identity.ssh(first.name)
     refused = subprocess.run([*command[:-1], *options, first.name, "true"], capture_output=True, text=True)
     assert refused.returncode == 255
     assert "Host key verification failed" in refused.stderr
-    options[1] = f"UserKnownHostsFile={node_control.KNOWN_HOSTS}"
+    options[1] = f"UserKnownHostsFile={identity.KNOWN_HOSTS}"
     assert subprocess.run([*command[:-1], *options, first.name, "true"]).returncode == 0
 
 
@@ -258,49 +259,57 @@ def test_the_nodes_own_network_values_can_be_set_and_stay_there(fresh_node):
     assert path.read_text() == before
 
 
-def traces() -> dict[str, set[str]]:
-    """Everything of the host that nodes could leave behind."""
-    processes = set()
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+def processes() -> dict[str, tuple[str, str]]:
+    """Process id → (command line, network namespace) of everything on the host."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            text = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            text = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found[entry.name] = (text, str((entry / "ns/net").readlink()))
         except OSError:
-            continue
-        if host.CHECKOUT in text:
-            processes.add(text)
-    mounts = {line for line in Path("/proc/mounts").read_text().splitlines() if "nusy" in line or "podman" in line}
-    groups = {str(path) for path in Path("/sys/fs/cgroup").glob("**/*nusy*")}
-    links = {path.name for path in Path("/sys/class/net").iterdir()}
-    namespaces = set()
-    for entry in Path("/proc").glob("[0-9]*/ns/net"):
-        try:
-            namespaces.add(str(entry.readlink()))
-        except OSError:
-            continue
-    containers = set(host.run(host.podman(["ps", "--all", "--quiet"])).split())
-    return {
-        "processes": processes, "mounts": mounts, "cgroups": groups, "links": links,
-        "network namespaces": namespaces, "containers": containers,
-    }  # fmt: skip
+            continue  # ended meanwhile
+    return found
+
+
+def traces(container: str, plug: str, namespace: str) -> list[str]:
+    """What of one node is on the host: other test runs have theirs there at the same time."""
+    left = [
+        f"process {pid} {text}" for pid, (text, net) in processes().items() if container in text or net == namespace
+    ]
+    left += [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if container in line]
+    left += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**/*{container}*")]
+    left += [f"link {path.name}" for path in Path("/sys/class/net").iterdir() if path.name == plug]
+    ids = host.run(host.podman(["ps", "--all", "--quiet", "--no-trunc"])).split()
+    return left + [f"container {name}" for name in ids if container in name]
 
 
 def test_a_removed_node_leaves_nothing_behind(nodes, ansible_playbook):
-    before = traces()
-    names = [f"{nodes[0].name}-x", f"{nodes[0].name}-y"]
-    machines = start(names)
+    name = f"{nodes[0].name}-x"
+    machines = start([name])
     play = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "Answer", "ansible.builtin.ping": {}}]}]
-    ansible_playbook(play, machines).assert_ok()
-    between = traces()
-    assert all(between[kind] - before[kind] for kind in ("processes", "links", "network namespaces", "containers"))
-    node_control.down(names)
+    ansible_playbook(play, machines).assert_ok()  # leaves a shared SSH connection open
+    node = identity.get(name)
+    ask = ["inspect", "--format", "{{.Id}} {{.State.Pid}}", identity.container(node)]
+    container, pid = host.run(host.podman(ask)).split()
+    plug, (_text, namespace) = f"n{host.CHECKOUT}{node.number}", processes()[pid]
+    assert {line.split()[0] for line in traces(container, plug, namespace)} >= {
+        "process",
+        "link",
+        "container",
+        "cgroup",
+    }
+    assert list(host.RUN.glob(f"ssh-{name}-*"))
+
+    node_control.down([name])
+
     deadline = time.monotonic() + 10
-    while (left := {kind: now - before[kind] for kind, now in traces().items() if now - before[kind]}) and (
-        time.monotonic() < deadline
-    ):
+    while (left := traces(container, plug, namespace)) and time.monotonic() < deadline:
         time.sleep(0.2)  # the last processes are reaped a moment later
-    assert left == {}
-    assert not (host.STATE / "node" / names[0]).exists()
-    assert names[0] not in node_control.KNOWN_HOSTS.read_text()
+    assert left == []
+    assert not node.directory.exists()
+    assert not list(host.RUN.glob(f"ssh-{name}-*"))
+    assert not [text for text, _net in processes().values() if f"ssh-{name}-" in text]
+    assert name not in identity.KNOWN_HOSTS.read_text()
 
 
 def test_nodes_of_a_killed_run_are_removed_by_the_next(nodes):
@@ -309,4 +318,4 @@ def test_nodes_of_a_killed_run_are_removed_by_the_next(nodes):
     ended.wait()
     node_control.up([name], owner=ended.pid)
     node_control.up([nodes[1].name])
-    assert name not in node_control.known()
+    assert name not in identity.known()
