@@ -95,7 +95,9 @@ def write(document: Document, record: Record, in_sync: frozenset[str], reader: R
     key = record.key or secrets.token_hex(32)
     if not record.key:
         writer.write(KEY, key + "\n", mode=0o600, uid=0, gid=0)
-    declared = {control.id: control for control in document.controls}
+    # Foreign lines have nothing declared, but they too can be told from "never applied here".
+    extra = ControlSpec(f"{document.role}/file_extra")
+    declared = {control.id: control for control in (*document.controls, extra)}
     controls = {}
     for name in sorted(declared):
         if name in in_sync:

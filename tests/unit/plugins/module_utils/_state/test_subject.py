@@ -159,7 +159,7 @@ def test_each_control_broken_by_hand_is_named_alone_and_repaired(broken):
     DAMAGE[broken](node)
     plan = subject(*EVERYTHING).plan(node)
     assert [name for name, state in states(plan).items() if state != "in_sync"] == [broken]
-    assert verdict(plan, broken).cause == ("corrective" if broken != "demo/file_extra" else "never_applied")
+    assert verdict(plan, broken).cause == "corrective"
     apply(node, *EVERYTHING)
     assert set(states(subject(*EVERYTHING).plan(node)).values()) == {"in_sync"}
 
