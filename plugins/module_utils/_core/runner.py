@@ -124,13 +124,30 @@ class Writer(Protocol):
     def set_kernel_value(self, path: str, value: str) -> None: ...
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Whose rights a command gets. Only root can give up its own."""
+
+    uid: int
+    gid: int
+
+
 def run_command(
-    argv: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, stdin: str = "", cap: int = MAX_OUTPUT
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    cap: int = MAX_OUTPUT,
+    identity: Identity | None = None,
+    leave_children: bool = False,
 ) -> Completed:
     """Run ``argv`` bounded in time and output, with a clean environment, and never raise.
 
     The command gets its own session, and the whole session is killed at the time limit or
     when it prints more than ``cap`` bytes: a wrapper script that hangs leaves no children.
+    With ``leave_children`` what a command that ended in time started goes on running, as
+    the scripts of packages expect.
     """
     argv = tuple(argv)
     full_env = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "LANGUAGE": "C", "HOME": "/", **(env or {})}
@@ -146,9 +163,12 @@ def run_command(
                 env=full_env,
                 cwd="/",
                 start_new_session=True,
+                user=identity and identity.uid,
+                group=identity and identity.gid,
+                extra_groups=identity and [],
             )
-        except OSError as error:
-            return Completed(argv, None, "", "", error.strerror or str(error))
+        except (OSError, subprocess.SubprocessError) as error:
+            return Completed(argv, None, "", "", getattr(error, "strerror", None) or str(error))
         except ValueError as error:  # a NUL byte in an argument
             return Completed(argv, None, "", "", str(error))
     chunks: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
@@ -179,8 +199,9 @@ def run_command(
             process.wait(max(deadline - time.monotonic(), 0.05))
         except subprocess.TimeoutExpired:
             problem = f"still running after {timeout:g} s, stopped"
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if problem or not leave_children:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:
@@ -190,12 +211,15 @@ def run_command(
 
 
 class HostReader:
-    """Looks at this machine."""
+    """Looks at this machine. With an identity, the programs it runs have that one's rights."""
+
+    def __init__(self, identity: Identity | None = None) -> None:
+        self._identity = identity
 
     def run(
         self, argv: Sequence[str], *, timeout: float = 10.0, env: Mapping[str, str] | None = None, stdin: str = ""
     ) -> Completed:
-        return run_command(argv, timeout=timeout, env=env, stdin=stdin)
+        return run_command(argv, timeout=timeout, env=env, stdin=stdin, identity=self._identity)
 
     def read(self, path: str) -> str | None:
         """Text of a regular file or /proc entry; None if it does not exist.
@@ -282,7 +306,9 @@ class HostWriter:
     """Touches this machine. Built by ``entry.py`` in a real run, and nowhere else."""
 
     def run(self, argv: Sequence[str], *, timeout: float = 60.0, env: Mapping[str, str] | None = None) -> Completed:
-        return run_command(argv, timeout=timeout, env=env, cap=16 << 20)
+        return run_command(
+            argv, timeout=timeout, env={"HOME": "/root", **(env or {})}, cap=16 << 20, leave_children=True
+        )
 
     def write(self, path: str, content: str, *, mode: int, uid: int, gid: int) -> None:
         """Replace ``path`` whole or not at all.
