@@ -163,9 +163,9 @@ def run_command(
                 env=full_env,
                 cwd="/",
                 start_new_session=True,
-                user=identity and identity.uid,
-                group=identity and identity.gid,
-                extra_groups=identity and [],
+                user=identity.uid if identity else None,
+                group=identity.gid if identity else None,
+                extra_groups=[] if identity else None,
             )
         except (OSError, subprocess.SubprocessError) as error:
             return Completed(argv, None, "", "", getattr(error, "strerror", None) or str(error))
