@@ -125,7 +125,10 @@ class _Story:
 
 def build(path: Path) -> Report:
     """The report of the events in ``path``, without waivers, history and exit code."""
-    events = EventFile(path)
+    try:
+        events = EventFile(path)
+    except FileNotFoundError:
+        raise NoRun("it never came to run a play") from None
     try:
         return _build(events)
     finally:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import configparser
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -235,6 +236,7 @@ class Run:
         # A password prompt needs the terminal. Otherwise a process group of its own: a
         # terminal sends Ctrl-C to a whole group, and two interrupts end Ansible unclean.
         self._apart = not (sys.stdin.isatty() and any(argument in _ASKS for argument in argv))
+        _adopt_orphans()
         self._process = subprocess.Popen(
             argv,
             env=env,
@@ -256,12 +258,15 @@ class Run:
         try:
             while True:
                 try:
-                    return self._process.wait(0.2)
+                    ended = self._process.wait(0.2)
                 except subprocess.TimeoutExpired:
-                    if self._asked is not None and time.monotonic() - self._asked > GRACE_SECONDS:
-                        for pid in _family(self._process.pid):
-                            with contextlib.suppress(ProcessLookupError):
-                                os.kill(pid, signal.SIGKILL)
+                    if self._asked is None or time.monotonic() - self._asked <= GRACE_SECONDS:
+                        continue
+                    ended = -signal.SIGKILL
+                if self._asked is not None:
+                    # Also what Ansible left: it ends its workers, not what those started.
+                    _kill(_family(os.getpid())[1:])
+                return ended
         finally:
             reader.join(2)
             for number, handler in previous.items():
@@ -294,6 +299,18 @@ class Run:
         except OSError:
             return ""
         return "\n".join(text.clean(line, 500) for line in said[-lines:])
+
+
+def _adopt_orphans() -> None:
+    """Processes that lose their parent become ours (Linux), so that they can be found."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _family(pid: int) -> list[int]:

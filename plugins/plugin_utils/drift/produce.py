@@ -124,8 +124,8 @@ def _render(name: str, report: dict[str, Any], directory: Path, outcome: Outcome
     elif name == "envelope":
         folder = directory / ENVELOPES
         folder.mkdir(exist_ok=True)
-        for host in report["hosts"]:
-            _write(folder / f"{_file_name(host['name'])}.json", [renderer.render(report, host["name"])])
+        for host, document in renderer.render_all(report):
+            _write(folder / f"{_file_name(host)}.json", [document])
     else:
         _write(directory / FILES[name], [renderer.render(report)])
 

@@ -27,7 +27,7 @@ all:
     a: &local {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
     b: *local
     c: *local
-    dead: {ansible_host: 127.0.0.1, ansible_port: 1, ansible_connection: ssh, ansible_ssh_common_args: "-o BatchMode=yes"}
+    dead: {ansible_host: 127.0.0.1, ansible_port: 1, ansible_connection: ssh}
 """
 
 
