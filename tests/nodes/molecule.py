@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starts and removes the nodes of a molecule scenario; called by .config/molecule/*.yml.
+
+usage: molecule.py create|destroy < platforms.json
+
+A platform has a name and groups, as anywhere, and may say:
+    flavour: base | full | dgx
+    mounts: ["/on/host:/on/node"]
+    triton: "3.5.1"     the real binaries of that release, where role ptxas looks by default
+    cuda: "13.0.88"     the real ptxas of that release, in /usr/local/cuda-<major.minor>/bin
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+# In front of the installed molecule only for what is imported here: nodes and wheels.
+sys.path[:0] = [str(HERE), str(HERE.parent / "integration" / "ptxas")]
+
+import identity
+import image
+import nodes
+import wheels
+
+SITE_PACKAGES = "/opt/nusy/vllm/current/lib/python3.13/site-packages"
+
+
+def create(platforms: list[dict[str, Any]]) -> list[dict[str, object]]:
+    """Start the nodes; returns what molecule wants to know about each."""
+    for platform in platforms:
+        mounts = list(platform.get("mounts", []))
+        if version := platform.get("triton"):
+            mounts.append(f"{wheels.binaries('triton', version)}:{SITE_PACKAGES}")
+        if version := platform.get("cuda"):
+            folder = f"/usr/local/cuda-{'.'.join(version.split('.')[:2])}/bin"
+            mounts.append(f"{wheels.ptxas('nvidia-cuda-nvcc', version).parent}:{folder}")
+        nodes.up([platform["name"]], flavour=platform.get("flavour", "base"), mounts=mounts)
+    return [
+        {
+            "instance": platform["name"],
+            "address": platform["name"],  # the SSH configuration knows the rest
+            "user": image.USER,
+            "port": 22,
+            "identity_file": str(identity.KEY),
+        }
+        for platform in platforms
+    ]
+
+
+def main() -> int:
+    if sys.argv[1:] not in (["create"], ["destroy"]):
+        print(__doc__, file=sys.stderr)
+        return 64
+    platforms = json.load(sys.stdin)
+    if sys.argv[1] == "create":
+        print(json.dumps(create(platforms)))
+    else:
+        nodes.down([platform["name"] for platform in platforms])
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (nodes.NodesError, wheels.Unavailable) as error:
+        sys.exit(f"molecule.py: {error}")
