@@ -20,8 +20,11 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import Tree, settle
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import Tree, Unknown, learn, settle
+
+Question = Callable[[], Tree]
 
 # Far more than all facts of one subject.
 MAX_ANSWER = 4 << 20
@@ -43,7 +46,7 @@ class _Child:
     data: bytearray = field(default_factory=bytearray)
 
 
-def ask(questions: Mapping[str, Callable[[], Tree]], seconds: float) -> Answers:
+def ask(questions: Mapping[str, Question], seconds: float) -> Answers:
     end = time.monotonic() + seconds
     answers = Answers()
     children: dict[str, _Child] = {}
@@ -54,11 +57,11 @@ def ask(questions: Mapping[str, Callable[[], Tree]], seconds: float) -> Answers:
             answers.unknown[name] = f"no process could be started to look at it: {error.strerror}"
     late = _collect(children, end)
     for name, child in children.items():
-        _record(answers, name, child, f"no answer within {seconds:g} s" if name in late else "")
+        record(answers, name, {"nothing": f"no answer within {seconds:g} s"} if name in late else _said(child))
     return answers
 
 
-def _start(question: Callable[[], Tree]) -> _Child:
+def _start(question: Question) -> _Child:
     reading, writing = os.pipe()
     try:
         pid = os.fork()
@@ -72,7 +75,7 @@ def _start(question: Callable[[], Tree]) -> _Child:
     return _Child(pid, reading)
 
 
-def _answer(question: Callable[[], Tree], pipe: int) -> None:
+def _answer(question: Question, pipe: int) -> None:
     """The child's whole life. It must never return into the code of its parent."""
     try:
         # A child that hangs must not hold the pipes on which Ansible waits for the module's end.
@@ -80,8 +83,7 @@ def _answer(question: Callable[[], Tree], pipe: int) -> None:
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
         try:
-            values, reasons = settle(question())
-            answer: dict[str, object] = {"facts": values, "unknown": reasons}
+            answer: Mapping[str, object] = answer_to(question)
         except BaseException:  # whatever it is, it is ours, and the parent reports it as a bug
             answer = {"bug": traceback.format_exc(limit=-4)}
         view = memoryview(json.dumps(answer).encode())
@@ -122,16 +124,31 @@ def _reap(pid: int) -> None:
         return
 
 
-def _record(answers: Answers, name: str, child: _Child, late: str) -> None:
-    try:
-        answer = json.loads(bytes(child.data)) if not late else {}
-    except ValueError:
-        answer = {}
+def answer_to(question: Question) -> dict[str, object]:
+    """What the child says: facts with reasons, or the reason why there are none at all."""
+    found = learn(question)
+    if isinstance(found, Unknown):
+        return {"nothing": found.reason}
+    values, reasons = settle(found)
+    return {"facts": values, "unknown": reasons}
+
+
+def record(answers: Answers, name: str, answer: Mapping[str, Any]) -> None:
+    """Put the answer of one question to the others."""
     if "bug" in answer:
         answers.bugs[name] = answer["bug"]
         answers.unknown[name] = "an error in this collection, see the warning of the task"
-    elif "facts" in answer:
+    elif "nothing" in answer:
+        answers.unknown[name] = answer["nothing"]
+    else:
         answers.facts[name] = answer["facts"]
         answers.unknown.update({f"{name}.{path}": reason for path, reason in answer["unknown"].items()})
-    else:
-        answers.unknown[name] = late or "the process that looked at it ended without an answer"
+
+
+def _said(child: _Child) -> dict[str, Any]:
+    try:
+        answer = json.loads(bytes(child.data))
+    except ValueError:  # it was killed while it spoke, or before
+        answer = {"nothing": "the process that looked at it ended without an answer"}
+    assert isinstance(answer, dict)
+    return answer

@@ -21,21 +21,24 @@ MAX_CPU = 8192
 
 
 def integer(source: str, text: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,20}", text.strip(), re.ASCII):
+    word = text.strip()
+    if not re.fullmatch(r"-?[0-9]{1,20}", word, re.ASCII):
         raise ParseError(source, text, "a whole number")
-    return int(text)
+    return int(word)
 
 
 def hexadecimal(source: str, text: str) -> int:
-    if not re.fullmatch(r"(0[xX])?[0-9a-fA-F]{1,16}", text.strip(), re.ASCII):
+    word = text.strip()
+    if not re.fullmatch(r"(0[xX])?[0-9a-fA-F]{1,16}", word, re.ASCII):
         raise ParseError(source, text, "a hexadecimal number")
-    return int(text, 16)
+    return int(word, 16)
 
 
 def number(source: str, text: str) -> float:
-    if not re.fullmatch(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", text.strip(), re.ASCII):
+    word = text.strip()
+    if not re.fullmatch(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", word, re.ASCII):
         raise ParseError(source, text, "a number")
-    return float(text)
+    return float(word)
 
 
 def switch(source: str, text: str) -> bool:

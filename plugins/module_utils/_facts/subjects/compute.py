@@ -130,6 +130,10 @@ def _proc_gpu(look: Look, path: str) -> dict[str, str]:
 
 
 def cuda(look: Look) -> dict[str, Node]:
+    return {"toolkits": learn(_toolkits, look), "default_path": learn(_default_toolkit, look)}
+
+
+def _toolkits(look: Look) -> list[Node]:
     toolkits: list[Node] = []
     for folder in ("/usr/local", "/opt"):
         for name in look.names_if_any(folder) or ():
@@ -138,7 +142,7 @@ def cuda(look: Look) -> dict[str, Node]:
             found = look.stat(path)
             if re.fullmatch(r"cuda(-[0-9.]+)?", name) and found is not None and found.kind == "directory":
                 toolkits.append(_toolkit(look, path))
-    return {"toolkits": toolkits, "default_path": learn(_default_toolkit, look)}
+    return toolkits
 
 
 def _toolkit(look: Look, path: str) -> dict[str, Node]:

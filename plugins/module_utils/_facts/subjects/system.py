@@ -259,9 +259,12 @@ def _ufw(look: Look) -> bool:
 def reboot(look: Look) -> dict[str, Node]:
     """Debian's own mark. Where nothing ever writes it, its absence says nothing."""
     if look.exists("/run/reboot-required"):
-        names = look.maybe("/run/reboot-required.pkgs") or ""
-        return {"required": True, "packages": learn(lambda: parse.package_names(names))}
+        return {"required": True, "packages": learn(_reboot_packages, look)}
     if not look.exists("/etc/debian_version"):
         reason = Unknown("this distribution does not keep /run/reboot-required")
         return {"required": reason, "packages": reason}
     return {"required": False, "packages": []}
+
+
+def _reboot_packages(look: Look) -> list[str]:
+    return parse.package_names(look.maybe("/run/reboot-required.pkgs") or "")
