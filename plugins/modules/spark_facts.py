@@ -508,6 +508,8 @@ ansible_facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import fail
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.observe import SUBJECTS, observe
 
@@ -521,14 +523,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if not 2 <= module.params["timeout"] <= 300:
-        module.fail_json(msg="timeout must be between 2 and 300 seconds")
-    facts, bugs = observe(
-        HostReader(),
-        subsets=module.params["gather_subset"],
-        seconds=module.params["timeout"],
-        fwupd=module.params["fwupd"],
-    )
+    wanted = module.params
+    if not 2 <= wanted["timeout"] <= 300:
+        found = str(wanted["timeout"])
+        why = "in less nothing can be looked at, and a longer run helps nobody"
+        problem = InputError("spark_facts.timeout", wanted="2 to 300 s", found=found, why=why, fix="change timeout")
+        fail(module, problem)
+    subsets, seconds, fwupd = wanted["gather_subset"], wanted["timeout"], wanted["fwupd"]
+    facts, bugs = observe(HostReader(), subsets=subsets, seconds=seconds, fwupd=fwupd)
     for subject, trace in bugs.items():
         module.warn(f"spark_facts could not gather {subject} because of an error of its own, please report it: {trace}")
     module.exit_json(changed=False, ansible_facts={"spark": facts})
