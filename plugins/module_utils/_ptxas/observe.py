@@ -179,39 +179,51 @@ def probe(path: str, kind: Kind, targets: Sequence[Arch], reader: Reader, timeou
     if fault or version is None:
         return Ptxas(path, kind, None, False, said.rc, _printed(said), fault or "garbage")
     for target in targets:
-        done = _assemble(path, version, target, reader, timeout, scratch)
-        problem = done.problem if done.rc is None else "" if done.rc else _not_cuda(scratch / "probe.cubin")
-        if done.rc != 0 or problem:
-            text = f"{target.name}: {problem}" if problem and done.rc == 0 else _printed(done)
-            return Ptxas(path, kind, version, False, done.rc, text[:MAX_STDERR])
+        done, problem = _assemble(path, version, target, reader, timeout, scratch)
+        if problem:
+            return Ptxas(path, kind, version, False, done.rc, problem)
     return Ptxas(path, kind, version, True, 0, "")
 
 
-def _assemble(path: str, version: Version, target: Arch, reader: Reader, timeout: float, scratch: Path) -> Completed:
-    source, cubin = scratch / "probe.ptx", scratch / "probe.cubin"
-    cubin.unlink(missing_ok=True)
-    source.write_text(
-        f".version {isa_for(target, version)}\n.target {target.name}\n.address_size 64\n"
-        ".visible .entry probe(.param .u64 out)\n{\n"
-        "  .reg .b32 %r<2>;\n  .reg .b64 %rd<3>;\n"
-        "  ld.param.u64 %rd1, [out];\n  cvta.to.global.u64 %rd2, %rd1;\n"
-        "  mov.u32 %r1, %tid.x;\n  st.global.u32 [%rd2], %r1;\n  ret;\n}\n",
-        encoding="ascii",
+def _assemble(
+    path: str, version: Version, target: Arch, reader: Reader, timeout: float, scratch: Path
+) -> tuple[Completed, str]:
+    """One run, and why it did not make a CUDA object (empty if it did)."""
+    # A fresh folder: what an earlier run left must not pass for the work of this one.
+    folder = tempfile.mkdtemp(dir=scratch)
+    source, cubin = f"{folder}/probe.ptx", f"{folder}/probe.cubin"
+    Path(source).write_text(
+        f".version {isa_for(target, version)}\n.target {target.name}\n.address_size 64\n{_KERNEL}", encoding="ascii"
     )
-    argv = [path, f"--gpu-name={target.name}", str(source), "-o", str(cubin)]
-    return reader.run(argv, timeout=timeout, env={"TMPDIR": str(scratch)})
-
-
-def _not_cuda(cubin: Path) -> str:
-    """Why this is no CUDA object. Exit code 0 alone is the word of whatever was run."""
+    argv = [path, f"--gpu-name={target.name}", source, "-o", cubin]
+    done = reader.run(argv, timeout=timeout, env={"TMPDIR": folder})
+    if done.rc != 0:
+        return done, _printed(done) or f"{target.name}: exit code {done.rc}, and it says nothing"
+    # Exit code 0 alone is the word of whatever was run.
     try:
-        with cubin.open("rb") as handle:
-            head = handle.read(20)
-    except OSError:
-        return "exit code 0, but no object was written"
+        text = reader.read(cubin)
+    except Unreadable:
+        text = ""
+    if text is None:
+        return done, f"{target.name}: exit code 0, but no object was written"
+    head = text[:20].encode("utf-8", "surrogateescape")[:20]
     if head[:4] != b"\x7fELF" or head[18:20] != _EM_CUDA:
-        return "exit code 0, but what was written is no CUDA object"
-    return ""
+        return done, f"{target.name}: exit code 0, but what was written is no CUDA object"
+    return done, ""
+
+
+_KERNEL = """
+.visible .entry probe(.param .u64 out)
+{
+  .reg .b32 %r<2>;
+  .reg .b64 %rd<3>;
+  ld.param.u64 %rd1, [out];
+  cvta.to.global.u64 %rd2, %rd1;
+  mov.u32 %r1, %tid.x;
+  st.global.u32 [%rd2], %r1;
+  ret;
+}
+"""
 
 
 def _fault(path: str, said: Completed) -> Fault:

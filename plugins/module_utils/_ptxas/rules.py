@@ -120,9 +120,9 @@ def settable(variable: str) -> bool:
 
 # The lowest PTX version that knows a target. The probe uses it, so that an old ptxas which
 # knows the target is not refused for the language: a higher version than a ptxas has is an
-# error of its own. Measured with the ptxas of CUDA 13.0.88 (sm_88 is a late alias of sm_87).
+# error of its own. Measured with the ptxas of CUDA 13.0.88.
 _ISA: dict[str, str] = {
-    "sm_75": "6.3", "sm_80": "7.0", "sm_86": "7.1", "sm_87": "7.4", "sm_88": "7.4", "sm_89": "7.8",
+    "sm_75": "6.3", "sm_80": "7.0", "sm_86": "7.1", "sm_87": "7.4", "sm_88": "7.3", "sm_89": "7.8",
     "sm_90": "7.8", "sm_90a": "8.0", "sm_100": "8.6", "sm_100a": "8.6", "sm_100f": "8.8",
     "sm_103": "8.8", "sm_103a": "8.8", "sm_103f": "8.8", "sm_110": "9.0", "sm_110a": "9.0", "sm_110f": "9.0",
     "sm_120": "8.7", "sm_120a": "8.7", "sm_120f": "8.8", "sm_121": "8.8", "sm_121a": "8.8", "sm_121f": "8.8",
