@@ -109,11 +109,13 @@ def _document(hosts: list[dict[str, object]], catalogue: dict[str, dict[str, obj
         "summary": {
             "hosts": len(hosts),
             "unreachable": unreachable,
+            "partial": sum(host["state"] == "partial" for host in hosts),
             **counts,
             "exit_code": 3 if unsure else 2 if counts["drifted"] else 0,
         },
         "catalogue": catalogue,
         "waivers": {"file": "", "problems": [], "unused": []},
+        "trend": [],
         "hosts": hosts,
     }
 
@@ -128,7 +130,7 @@ def _drifted(
 ):
     control = {"id": name, "state": "drifted", "before": before, "after": after, "cause": cause, **more}
     if days is not None:
-        control["age_seconds"] = days * DAY
+        control["age_seconds"] = int(days * DAY)
         control["first_seen"] = f"2026-01-{31 - int(days):02d}T03:00:00Z"
     return control
 
@@ -152,6 +154,9 @@ def demo() -> dict[str, object]:
         "reason": "The vendor's agent needs it until the next maintenance window",
         "owner": "lab operations",
         "expires": "2026-03-31",
+        "control": "os_hardening/auditd",
+        "host": "spark-1",
+        "state": "drifted",
     }
     spark_1 = _host(
         "spark-1",
@@ -182,7 +187,6 @@ def demo() -> dict[str, object]:
             {
                 "id": "os_hardening/auditd",
                 "state": "waived",
-                "reason": "",
                 "before": {"auditd.service": "masked"},
                 "after": {"auditd.service": "enabled, active"},
                 "cause": "corrective",
@@ -267,6 +271,11 @@ def demo() -> dict[str, object]:
         "problems": [],
         "unused": ["prereqs/packages on spark-9, expires 2026-02-28"],
     }
+    past = ((0, 0), (0, 0), (2, 0), (2, 4), (0, 4), (0, 0), (1, 0), (1, 0), (1, 9), (4, 9), (3, 9), (5, 9))
+    report["trend"] = [
+        {"id": f"run-{day}", "started": f"2026-01-{19 + day}T03:00:00Z", "mode": "check", "drifted": d, "unknown": u}
+        for day, (d, u) in enumerate(past)
+    ]
     return report
 
 
@@ -297,11 +306,11 @@ def fleet(hosts: int, controls: int, bad: int) -> dict[str, object]:
         return {
             "id": names[n],
             "state": "drifted",
-            "before": {"value": own, "mode": "0644", "path": path},
+            "before": {"value": own, "mode": "0644", "set by": path},
             "cause": "corrective",
-            "after": {"value": "declared value", "mode": "0640", "path": path},
+            "after": {"value": "declared value", "mode": "0640"},
             "first_seen": "2026-01-28T03:00:00Z",
-            "age_seconds": 3.0 * DAY,
+            "age_seconds": 3 * DAY,
         }
 
     nodes: list[dict[str, object]] = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from operator import itemgetter
 
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.text import (
     clip,
@@ -95,13 +96,11 @@ class _Board:
     def text(self) -> str:
         head, tail = self.header(), self.footer()
         common = self.common()
+        ranked: list[Ranked] = sorted([*self.shared(common), *self.own(common)], key=itemgetter(0))
         # Not called before there is room: a big fleet has thousands of them.
-        blocks = [
+        blocks: list[Callable[[], list[str]]] = [
             *(partial(self.unreachable, reason, hosts) for reason, hosts in self.silent()),
-            *(
-                block
-                for _rank, block in sorted([*self.shared(common), *self.own(common)], key=lambda ranked: ranked[0])
-            ),
+            *(block for _rank, block in ranked),
             self.waived,
         ]
         lines, room, left_out = list(head), self.most_lines - len(head) - len(tail) - 2, 0
@@ -143,6 +142,11 @@ class _Board:
         fine = [h.name for h in report.hosts if h.state == "reached" and not h.findings]
         if fine and len(fine) < len(report.hosts):
             lines += self.wrapped("in sync", listing(map(self.say, fine), self.columns - INDENT), "good")
+        if report.trend:
+            past = " ".join(str(run.drifted) for run in report.trend[-12:])
+            lines += self.wrapped(
+                "trend", f"drifted in the runs before: {past}, now {report.counts['drifted']}", "quiet"
+            )
         unused = len(report.waivers_unused)
         if unused:
             names = listing(map(self.say, report.waivers_unused), self.columns - INDENT, 3)

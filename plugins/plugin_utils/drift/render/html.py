@@ -18,7 +18,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.text import clip, count
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.text import clip, count, cut
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.view import (
     STATE_WORDS,
     STATES,
@@ -196,20 +196,21 @@ def _document(view: Report, longest: int, most: int | None) -> dict[str, object]
             {
                 "name": host.name,
                 "state": host.state,
-                "reason": clip(host.reason, longest, "…"),
+                "reason": cut(host.reason, longest),
                 "counts": [host.counts[state] for state in STATES],
                 "rows": rows,
             }
         )
-    cut = [f"Values are shortened to {longest} characters."] if longest != LEVELS[0][0] else []
-    cut += [f"{count(left_out, 'finding')} did not fit here."] if left_out else []
+    missing = [f"Values are shortened to {longest} characters."] if longest != LEVELS[0][0] else []
+    missing += [f"{count(left_out, 'finding')} did not fit here."] if left_out else []
     return {
         "states": STATES,
         "controls": [_control(c, longest) for c in controls],
         "variants": [_variant(f, controls[f.control], longest) for f in variants],
         "hosts": hosts,
-        "unused": [clip(text, longest, "…") for text in view.waivers_unused[:100]],
-        "cut": f"{' '.join(cut)} report.json has everything." if cut else "",
+        "trend": [[past.started, past.drifted, past.unknown] for past in view.trend],
+        "unused": [cut(text, longest) for text in view.waivers_unused[:100]],
+        "cut": f"{' '.join(missing)} report.json has everything." if missing else "",
     }
 
 
@@ -217,12 +218,12 @@ def _control(control: Control, longest: int) -> dict[str, object]:
     return {
         "id": control.id,
         "role": control.role,
-        "title": clip(control.title, longest, "…"),
+        "title": cut(control.title, longest),
         "severity": control.severity,
-        "rationale": clip(control.rationale, longest, "…"),
-        "references": [clip(r, longest, "…") for r in control.references],
+        "rationale": cut(control.rationale, longest),
+        "references": [cut(r, longest) for r in control.references],
         "remedy": control.remedy,
-        "disrupts": clip(control.disrupts, longest, "…"),
+        "disrupts": cut(control.disrupts, longest),
     }
 
 
@@ -232,11 +233,11 @@ def _variant(finding: Finding, control: int, longest: int) -> dict[str, object]:
         "control": control,
         # A repaired one is in sync, and yet what a reader of a real run looks for.
         "state": "repaired" if finding.repaired else finding.state,
-        "changes": [[clip(text, longest, "…") for text in (c.name, c.before, c.after)] for c in finding.changes],
-        "reason": clip(finding.reason, longest, "…"),
-        "why": clip(finding.why(), longest, "…"),
+        "changes": [[cut(text, longest) for text in (c.name, c.before, c.after)] for c in finding.changes],
+        "reason": cut(finding.reason, longest),
+        "why": cut(finding.why(), longest),
         "blocked": bool(finding.blocked_by or finding.cause == "blocked"),
-        "task": clip(finding.task, longest, "…"),
-        "waiver": [clip(t, longest, "…") for t in (waiver.reason, waiver.owner, waiver.expires)] if waiver else None,
+        "task": cut(finding.task, longest),
+        "waiver": [cut(t, longest) for t in (waiver.reason, waiver.owner, waiver.expires)] if waiver else None,
     }
     return {key: value for key, value in variant.items() if value or key in ("control", "state")}

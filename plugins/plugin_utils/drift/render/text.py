@@ -61,20 +61,23 @@ def width(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
+def cut(text: str, most: int) -> str:
+    """At most so many characters, the last of which says that some are missing."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def clip(text: str, columns: int, mark: str = "...") -> str:
     """The text, shortened to so many columns, with a mark where something is missing."""
-    if width(text) <= columns:
-        return text
-    room = max(columns - len(mark), 0)
     if text.isascii():
-        return (text[:room] + mark)[:columns]
-    kept, used = [], 0
-    for char in text:
+        return text if len(text) <= columns else (text[: max(columns - len(mark), 0)] + mark)[: max(columns, 0)]
+    used = fits = 0
+    for place, char in enumerate(text):
         used += width(char)
-        if used > room:
-            break
-        kept.append(char)
-    return ("".join(kept) + mark)[: max(columns, 0)]
+        if used <= columns - len(mark):
+            fits = place + 1
+        if used > columns:
+            return (text[:fits] + mark)[: max(columns, 0)]
+    return text
 
 
 def clip_middle(text: str, columns: int, mark: str = "...") -> str:

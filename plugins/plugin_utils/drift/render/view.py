@@ -111,6 +111,7 @@ class Host:
     state: str
     reason: str
     counts: Mapping[str, int]
+    index: int  # position in the document
     findings: tuple[Finding, ...]  # worst first
     in_sync: tuple[Control, ...]  # without the repaired ones, which are findings
 
@@ -126,6 +127,15 @@ class Host:
             -self.counts["unknown"],
             self.name,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The counts of an earlier run."""
+
+    started: str
+    drifted: int
+    unknown: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,7 @@ class Report:
     waiver_file: str
     waiver_problems: tuple[str, ...]
     waivers_unused: tuple[str, ...]
+    trend: tuple[Past, ...]  # oldest first, without this run
 
     def not_reached(self, state: str = "unreachable") -> list[Host]:
         return [host for host in self.hosts if host.state == state]
@@ -193,11 +204,13 @@ class Report:
         )
 
 
-def read(report: Mapping[str, object]) -> Report:
-    """Reads a report document; see docs/contracts/drift-report.md."""
+def read(report: Mapping[str, object], only: str | None = None) -> Report:
+    """Reads a report document, or one host of it; see docs/contracts/drift-report.md."""
     run, summary, waivers = (fields(fields(report).get(key)) for key in ("run", "summary", "waivers"))
     catalogue = _Catalogue(fields(fields(report).get("catalogue")))
-    hosts = tuple(sorted((_host(fields(h), catalogue) for h in items(fields(report).get("hosts"))), key=Host.weight))
+    raw_hosts = ((index, fields(raw)) for index, raw in enumerate(items(fields(report).get("hosts"))))
+    read_hosts = (_host(raw, index, catalogue) for index, raw in raw_hosts if only is None or raw.get("name") == only)
+    hosts = tuple(sorted(read_hosts, key=Host.weight))
     counts: Counter[str] = Counter()
     for host in hosts:
         counts.update(host.counts)
@@ -219,6 +232,7 @@ def read(report: Mapping[str, object]) -> Report:
         waiver_file=one_line(waivers.get("file"), 400),
         waiver_problems=_lines(waivers.get("problems")),
         waivers_unused=_lines(waivers.get("unused")),
+        trend=tuple(_past(fields(item)) for item in items(fields(report).get("trend"))[-30:]),
     )
 
 
@@ -263,7 +277,12 @@ class _Catalogue:
         )
 
 
-def _host(raw: Mapping[str, object], catalogue: _Catalogue) -> Host:
+def _past(raw: Mapping[str, object]) -> Past:
+    drifted, unknown = (int(min(number(raw.get(key)) or 0, 1e9)) for key in ("drifted", "unknown"))
+    return Past(one_line(raw.get("started"), 40), drifted, unknown)
+
+
+def _host(raw: Mapping[str, object], index: int, catalogue: _Catalogue) -> Host:
     counts = dict.fromkeys(STATES, 0)
     findings: list[Finding] = []
     in_sync: list[Control] = []
@@ -283,7 +302,7 @@ def _host(raw: Mapping[str, object], catalogue: _Catalogue) -> Host:
     if state not in ("reached", "unreachable", "partial"):
         state, reason = "partial", reason or f"the report gives the host state {one_line(state, 40) or 'nothing'}"
     name = one_line(raw.get("name"), 255) or "(no name)"
-    return Host(name, str(state), reason, counts, tuple(findings), tuple(in_sync))
+    return Host(name, str(state), reason, counts, index, tuple(findings), tuple(in_sync))
 
 
 def _badness(finding: Finding) -> tuple[int, int, str]:

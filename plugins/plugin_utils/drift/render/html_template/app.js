@@ -365,6 +365,27 @@
     return make("li", {}, button);
   }
 
+  // --- the trend: this run and the ones before it ---------------------------------------------
+
+  function showTrend() {
+    if (!report.trend.length) return;
+    const sum = (index) => hosts.reduce((total, host) => total + host.counts[index], 0);
+    const runs = [...report.trend, ["this run", sum(0), sum(1)]];
+    const most = Math.max(1, ...runs.map(([, drifted, unknown]) => drifted + unknown));
+    for (const [started, drifted, unknown] of runs) {
+      const said = `${started.replace("T", " ").replace("Z", " UTC")}: ${drifted} drifted, ${unknown} unknown`;
+      const item = make("li", { title: said }, make("span", { class: "off-screen", text: said }));
+      for (const [state, number] of [["unknown", unknown], ["drifted", drifted]]) {
+        const bar = make("i", { class: `fill-${state}`, "aria-hidden": "true" });
+        bar.style.height = `${(number / most) * 100}%`;
+        item.append(bar);
+      }
+      byId("trend").querySelector("ol").append(item);
+    }
+    byId("trend").querySelector(".hint").textContent = `drifted and unknown, ${runs.length} runs`;
+    byId("trend").hidden = false;
+  }
+
   // --- deep links: #host/control ---------------------------------------------------------------
 
   function link(host, control) {
@@ -469,6 +490,7 @@
   theme.hidden = false;
   byId("app").hidden = false;
   paint();
+  showTrend();
   moreHosts();
   update();
   addEventListener("hashchange", follow);
