@@ -255,6 +255,10 @@ def _unit(entry: Mapping[str, Any], at: str) -> Unit:
         raise _wrong(
             f"{at}.masked", "masked alone", "masked with enabled, active or content", "a masked unit can be neither"
         )
+    if "@." in entry["name"] and any(entry[key] is not None for key in ("enabled", "active", "masked")):
+        raise _wrong(
+            f"{at}.name", "an instance such as x@1.service", entry["name"], "a template has no state of its own"
+        )
     for name in entry["dropins"]:
         _match(re.compile(r"[A-Za-z0-9_.@-]+"), str(name), f"{at}.dropins", "a file name without .conf")
     return Unit(

@@ -96,14 +96,34 @@ def assemble(declared: Iterable[tuple[str, File]]) -> dict[str, Whole]:
     return wholes
 
 
-def observe(reader: Reader, paths: Iterable[str], *, read: frozenset[str]) -> dict[str, Seen | Unknown]:
-    """Every path and its missing parents; content only of the ones in ``read``."""
+def observe(
+    reader: Reader, paths: Iterable[str], *, read: frozenset[str], follow: frozenset[str] = frozenset()
+) -> dict[str, Seen | Unknown]:
+    """Every path and its parents; content only of the ones in ``read``.
+
+    Where a path in ``follow`` is a link, what it leads to is judged, and ``target`` is its path:
+    an administrator's link to a bigger disk is a fair way to have a directory.
+    """
     seen: dict[str, Seen | Unknown] = {}
     for path in paths:
         for one in (path, *parents(path)):
             if one not in seen:
                 seen[one] = _look(reader, one, content=one in read)
+    for path in follow:
+        found = seen.get(path)
+        if isinstance(found, Seen) and found.target is not None:
+            seen[path] = _follow(reader, path, found.target)
     return seen
+
+
+def _follow(reader: Reader, path: str, target: str) -> Seen | Unknown:
+    for _hop in range(8):
+        path = os.path.normpath(os.path.join(os.path.dirname(path), target))
+        found = _look(reader, path, content=False)
+        if isinstance(found, Unknown) or found.target is None:
+            return found if isinstance(found, Unknown) else replace(found, target=path)
+        target = found.target
+    return Unknown(f"{path}: too many levels of links")
 
 
 def parents(path: str) -> list[str]:
@@ -139,16 +159,15 @@ def _look(reader: Reader, path: str, *, content: bool) -> Seen | Unknown:
 def plan_directory(wanted: Directory, seen: Mapping[str, Seen | Unknown], world: World, sheet: Sheet) -> None:
     found = seen[wanted.path]
     key = f"directory {wanted.path}"
+    real = wanted if isinstance(found, Unknown) or found.target is None else replace(wanted, path=found.target)
     if isinstance(found, Unknown):
         sheet.cannot_see(found.reason)
         return
     if _blocked(wanted.path, world, sheet):
         sheet.differs(key, "absent" if found.stat is None else "present", _attributes(wanted))
         return
-    if found.stat is not None and found.stat.kind == "link":
-        # An administrator's link to a bigger disk is a fair way to have a directory here.
-        sheet.cannot_see(f"{wanted.path} is a link to {found.target}; declare its target instead")
-        world.directories.add(wanted.path)
+    if found.target is not None and found.stat is None:
+        sheet.cannot_see(f"{wanted.path} is a link to {found.target}, which is not there")
         return
     if found.stat is not None and found.stat.kind != "directory":
         sheet.differs(key, found.stat.kind, "directory", f"a {found.stat.kind} is in the place of the directory")
@@ -171,9 +190,9 @@ def plan_directory(wanted: Directory, seen: Mapping[str, Seen | Unknown], world:
         if not world.allows(sheet, wanted.path):
             world.blocked_paths.add(wanted.path)
             return
-        _plan_attributes(key, wanted, found, world, sheet, shown={"owner"})
+        _plan_attributes(key, real, found, sheet, shown={"owner"})
     else:
-        _plan_attributes(key, wanted, found, world, sheet)
+        _plan_attributes(key, real, found, sheet)
     _expect_accounts(wanted, world)
     world.directories.add(wanted.path)
 
@@ -226,7 +245,7 @@ def plan_file(
     elif found.content != desired:
         _judge_lines(whole, found.content, desired, sensitive, sheets, extra)
     else:
-        _plan_attributes(key, file, found, world, first)
+        _plan_attributes(key, file, found, first)
         world.files.add(file.path)
         return
     if found.stat is not None:
@@ -322,9 +341,7 @@ def _plan_parents(path: str, seen: Mapping[str, Seen | Unknown], world: World, s
             world.directories.add(parent)
 
 
-def _plan_attributes(
-    key: str, wanted: Directory | File, found: Seen, world: World, sheet: Sheet, shown: Iterable[str] = ()
-) -> None:
+def _plan_attributes(key: str, wanted: Directory | File, found: Seen, sheet: Sheet, shown: Iterable[str] = ()) -> None:
     if _describe_attributes(key, wanted, found, sheet, set(shown)) or shown:
         sheet.will("set_attributes", wanted.path, wanted.mode, wanted.owner, wanted.group)
 

@@ -80,7 +80,9 @@ class EnsureState:
                 [u for c in controls for u in c.users],
                 [pair for thing in owned for pair in (("user", thing.owner), ("group", thing.group))],
             ),
-            paths.observe(reader, wanted, read=content),
+            paths.observe(
+                reader, wanted, read=content, follow=frozenset(d.path for c in controls for d in c.directories)
+            ),
             kernel.observe(reader, document.role, controls),
             units.observe(reader, [u for c in controls for u in c.units]),
             record.read(reader, document.role),

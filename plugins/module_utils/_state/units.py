@@ -65,6 +65,10 @@ def files_of(unit: Unit) -> list[File]:
     return files
 
 
+def is_template(name: str) -> bool:
+    return "@." in name
+
+
 def parse_show(text: str) -> list[dict[str, str]]:
     """Blocks of ``systemctl show``: Key=Value lines, one block a unit, blank lines between."""
     blocks: list[dict[str, str]] = []
@@ -78,12 +82,17 @@ def parse_show(text: str) -> list[dict[str, str]]:
 def observe(reader: Reader, wanted: Sequence[Unit]) -> Seen | Unknown:
     if not wanted:
         return Seen({}, frozenset())
-    names = list(dict.fromkeys(name for unit in wanted for name in (unit.name, *unit.alternatives)))
-    done = reader.run([SYSTEMCTL, "show", "--no-pager", f"--property={','.join(PROPERTIES)}", "--", *names], timeout=30)
-    blocks = parse_show(done.out)
-    if not done.ok or len(blocks) != len(names):
-        return Unknown(f"systemd does not answer: {one_line(done.said(1))}")
-    units = {}
+    every = dict.fromkeys(name for unit in wanted for name in (unit.name, *unit.alternatives))
+    names = [name for name in every if not is_template(name)]
+    # A template has files and no state; systemctl refuses to show one.
+    units = {name: SeenUnit("", "", "", needs_reload=False) for name in every if is_template(name)}
+    argv = [SYSTEMCTL, "show", "--no-pager", f"--property={','.join(PROPERTIES)}", "--", *names]
+    blocks: list[dict[str, str]] = []
+    if names:
+        done = reader.run(argv, timeout=30)
+        blocks = parse_show(done.out)
+        if not done.ok or len(blocks) != len(names):
+            return Unknown(f"systemd does not answer: {one_line(done.said(1))}")
     for name, block in zip(names, blocks, strict=True):
         declared = [unit for unit in wanted if unit.name == name]
         units[name] = SeenUnit(

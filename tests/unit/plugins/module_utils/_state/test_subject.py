@@ -451,3 +451,33 @@ def test_only_accounts_that_nobody_declared_and_nobody_has_are_assumed():
         ],
     }
     assert subject(control).plan(node).assumptions == ("user other (of /opt/b) is made by a package or another role",)
+
+
+def test_a_link_to_a_directory_is_a_directory_and_its_target_is_judged():
+    node = bare()
+    node.put("/mnt/big/models", kind="directory", mode=0o700)
+    node.put("/srv/models", "../mnt/big/models", kind="link", mode=0o777)
+    control = {"id": "demo/models", "directories": [{"path": "/srv/models"}]}
+    plan = apply(node, control)
+    assert verdict(plan, "demo/models").as_dict()["before"] == {"directory /srv/models: mode": "0700"}
+    assert node.files["/mnt/big/models"].mode == 0o755 and node.files["/srv/models"].kind == "link"
+    node.put("/srv/lost", "/nowhere", kind="link")
+    lost = {"id": "demo/lost", "directories": [{"path": "/srv/lost"}]}
+    assert verdict(subject(lost).plan(node), "demo/lost").state == "unknown"
+    node.put("/srv/loop", "/srv/loop", kind="link")
+    loop = {"id": "demo/loop", "directories": [{"path": "/srv/loop"}]}
+    assert "too many levels" in verdict(subject(loop).plan(node), "demo/loop").reason
+
+
+def test_a_template_unit_has_files_and_its_instance_has_the_state():
+    node = bare()
+    controls = (
+        {"id": "demo/template", "units": [{"name": "engine@.service", "content": "[Service]\nExecStart=/bin/true"}]},
+        {"id": "demo/instance", "units": [{"name": "engine@main.service", "enabled": True, "active": True}]},
+    )
+    node.units["engine@main.service"] = node.unit()
+    apply(node, *controls)
+    assert node.files["/etc/systemd/system/engine@.service"].text.startswith("[Service]")
+    assert node.units["engine@main.service"]["ActiveState"] == "active"
+    with pytest.raises(InputError):
+        subject({"id": "demo/x", "units": [{"name": "engine@.service", "active": True}]})
