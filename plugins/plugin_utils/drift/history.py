@@ -41,8 +41,13 @@ def apply(report: dict[str, Any], folder: Path, at: int | None = None) -> list[s
     moment = now() if at is None else at
     problems: list[str] = []
     # One line per host; the findings of a host are decoded when it is looked at.
-    known: dict[str, dict[str, Any]] = {str(line.get("host")): line for line in _lines(folder / "open.jsonl", problems)}
-    runs = list(_lines(folder / "runs.jsonl", problems))[-RUNS_KEPT + 1 :]
+    known: dict[str, dict[str, Any]] = {}
+    try:
+        known = {str(line.get("host")): line for line in _lines(folder / "open.jsonl", problems)}
+        runs = list(_lines(folder / "runs.jsonl", problems))
+    except OSError as error:
+        # What cannot be read is not replaced by less.
+        return [f"history was not read: {error.strerror}"]
     complete = bool(report["run"]["complete"])
     for host in report["hosts"]:
         known[host["name"]] = _host(host, known.get(host["name"]), moment, complete)
@@ -63,8 +68,8 @@ def remember_run(report: dict[str, Any], folder: Path) -> list[str]:
     """Append the counts of this run, which exist only when all else is done."""
     problems: list[str] = []
     line = {key: report["run"][key] for key in ("id", "started", "mode", "playbook", "seconds", "complete")}
-    runs = [run for run in _lines(folder / "runs.jsonl", problems) if run.get("id") != line["id"]]
     try:
+        runs = [run for run in _lines(folder / "runs.jsonl", problems) if run.get("id") != line["id"]]
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / "runs.jsonl", [*runs[-RUNS_KEPT + 1 :], {**line, **report["summary"]}])
     except OSError as error:
