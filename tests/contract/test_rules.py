@@ -93,6 +93,7 @@ BREAKS = [
     ("node_code_needs_only_python", MODULE, "import json", "import ansible.constants", "imports ansible.constants"),
     ("only_the_entry_knows_check_mode", UTILS, "", "def f(module): return module.check_mode", "uses check_mode"),
     ("tests_mirror_plugins", "tests/unit/plugins/modules/test_demo_state.py", None, "", "plugins/modules has no tests"),
+    ("tests_mirror_plugins", "plugins/callback/drift.py", "", "", "plugins/callback has no tests"),
     ("tests_mirror_plugins", "tests/unit/plugins/lookup/test_x.py", "", "", "tests nothing"),
     ("no_place_of_a_developer_is_named", "docs/x.md", "", "see /work/" + "main/x", "docs/x.md:1: names"),
     ("no_place_of_a_developer_is_named", "requirements/test.in", "", "https://pypi." + "org/simple", "names pypi"),

@@ -20,6 +20,8 @@ ATTRIBUTES = ("check_mode", "diff_mode", "idempotent")
 # Libraries of plugins, which document themselves in their docstrings.
 LIBRARIES = {"module_utils", "plugin_utils", "doc_fragments"}
 MAIN_LINES = 40
+# Proven by whole runs of Ansible instead, as it means nothing outside of one.
+PROVEN_BY_RUNS = {"callback": "tests/integration/drift"}
 # The only code that may end a module; see its docstring.
 ENTRY = "plugins/module_utils/_core/entry.py"
 
@@ -175,7 +177,10 @@ def tests_mirror_plugins(tree: Tree) -> Iterator[str]:
     """Every folder with code has tests in the folder of the same path, and no tests are left of code that went."""
     plugins, tests = tree.root / "plugins", tree.root / "tests" / "unit" / "plugins"
     code = {path.parent for path in _python(tree) if path.name != "__init__.py"}
-    for folder in sorted(code - {plugins / "doc_fragments"}):
+    for name, place in PROVEN_BY_RUNS.items():
+        if plugins / name in code and not list((tree.root / place).glob("test_*.py")):
+            yield f"plugins/{name} has no tests in {place}"
+    for folder in sorted(code - {plugins / name for name in ("doc_fragments", *PROVEN_BY_RUNS)}):
         mirror = tests / folder.relative_to(plugins)
         # A package may be tested as a whole by the tests of the package above it.
         nearest = [mirror, *(parent for parent in mirror.parents if tests in parent.parents)]
