@@ -8,7 +8,8 @@
     nodes.py exec a -- systemctl status
     nodes.py reset a                   a fresh node of the same name, address and keys
     nodes.py restart a                 "reboot": the disk stays, all processes start anew
-    nodes.py down [a …]                remove nodes; all of them without a name
+    nodes.py down [a …]                remove nodes; without a name, all but those of running tests
+    nodes.py down --all                remove those as well
 
 README.md beside this file says what these nodes can and cannot show.
 """
@@ -218,8 +219,13 @@ def _delete_container(node: Node) -> None:
 def _remove_orphans() -> None:
     """Nodes of a test run that was killed before it could tidy up."""
     for node in known().values():
-        if node.owner and not Path(f"/proc/{node.owner}").exists():
+        if node.owner and not _owned(node):
             _remove(node)
+
+
+def _owned(node: Node) -> bool:
+    """Whether a test run that is still going on started it."""
+    return bool(node.owner) and Path(f"/proc/{node.owner}").exists()
 
 
 def _remove_rest() -> None:
@@ -282,7 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     starter.add_argument("--mount", action="append", default=[], metavar="HOST:NODE")
     for word in ("reset", "restart"):
         commands.add_parser(word).add_argument("names", nargs="+")
-    commands.add_parser("down").add_argument("names", nargs="*")
+    stopper = commands.add_parser("down")
+    stopper.add_argument("names", nargs="*")
+    stopper.add_argument("--all", action="store_true")
     for word in ("exec", "ssh"):
         inner = commands.add_parser(word)
         inner.add_argument("name")
@@ -316,7 +324,8 @@ def _dispatch(options: argparse.Namespace) -> int:
             (reset if options.command == "reset" else restart)(options.names)
             print(f"{options.command} in {time.monotonic() - started:.1f} s")
         case "down":
-            down(options.names or None)
+            free = [node.name for node in known().values() if not _owned(node)]
+            down(None if options.all else options.names or free)
         case "list":
             for node in known().values():
                 print(f"{node.name} {node.address} {node.flavour}")
