@@ -271,7 +271,7 @@ def demo() -> dict[str, object]:
         "problems": [],
         "unused": ["prereqs/packages on spark-9, expires 2026-02-28"],
     }
-    past = ((0, 0), (0, 0), (2, 0), (2, 4), (0, 4), (0, 0), (1, 0), (1, 0), (1, 9), (4, 9), (3, 9), (5, 9))
+    past = ((3, 0), (3, 0), (8, 9), (8, 9), (5, 36), (2, 36), (2, 9), (1, 9), (1, 9), (4, 9), (3, 9), (5, 25))
     report["trend"] = [
         {"id": f"run-{day}", "started": f"2026-01-{19 + day}T03:00:00Z", "mode": "check", "drifted": d, "unknown": u}
         for day, (d, u) in enumerate(past)

@@ -18,7 +18,7 @@ for name in ("console", "html", "junit", "sarif", "prometheus", "markdown"):
     sizes[name] = len(importlib.import_module(render + name).render(report).encode())
 envelope = importlib.import_module(render + "envelope")
 sizes["envelope"] = max(len(text.encode()) for _host, text in envelope.render_all(report))
-print(json.dumps({"seconds": time.monotonic() - started, "sizes": sizes,
+print(json.dumps({"seconds": time.monotonic() - started, "cpu_seconds": time.process_time(), "sizes": sizes,
                   "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 """
 
@@ -31,7 +31,8 @@ def test_a_big_fleet_is_rendered_in_bounds(record_property):
     record_property("measured", done.stdout)
     print(done.stdout)
     assert measured["mib"] <= 512
-    assert measured["seconds"] <= 60
+    # Seconds of this process: on a machine that is busy with other tests the clock says nothing.
+    assert measured["cpu_seconds"] <= 60
     assert measured["sizes"]["html"] <= 20_000_000
     assert measured["sizes"]["envelope"] <= 64 * 1024
     assert measured["sizes"]["markdown"] <= 4 * 60_000

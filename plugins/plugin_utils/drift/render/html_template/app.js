@@ -382,7 +382,7 @@
       }
       byId("trend").querySelector("ol").append(item);
     }
-    byId("trend").querySelector(".hint").textContent = `drifted and unknown, ${runs.length} runs`;
+    byId("trend").querySelector(".hint").textContent = `last ${runs.length} runs`;
     byId("trend").hidden = false;
   }
 
