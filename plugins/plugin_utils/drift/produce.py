@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import (
     builder,
@@ -110,7 +110,7 @@ def encode(report: dict[str, Any]) -> Iterator[str]:
     yield "\n]}\n"
 
 
-def terminal_of(stream: IO[str]) -> dict[str, Any]:
+def terminal_of(stream: TextIO) -> dict[str, Any]:
     """What the board may use: colour and width of a terminal, letters its encoding has."""
     colour = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     unicode = (stream.encoding or "").lower().replace("-", "") == "utf8"

@@ -37,10 +37,10 @@ class Waiver:
     expires: date
 
     def covers_host(self, name: str) -> bool:
-        return _glob(self.host)(name)
+        return bool(_glob(self.host)(name))
 
     def covers(self, control: str, host: str) -> bool:
-        return _glob(self.control)(control) and self.covers_host(host)
+        return bool(_glob(self.control)(control)) and self.covers_host(host)
 
     def text(self) -> str:
         return f"{self.control} on {self.host} ({self.owner}, expires {self.expires})"
