@@ -11,6 +11,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,9 @@ APT_GET = "/usr/bin/apt-get"
 NO_CACHE = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
 # 600 s: unattended-upgrades and the DGX Dashboard hold the lock for minutes at boot.
 LOCK_SECONDS = 600
+LOCK_POLL_SECONDS = 3.0
+# dpkg, apt-mark and "apt-get update" give up at once where "apt-get install" can wait.
+LOCKED = re.compile(r"lock (?:was|is) locked by|Could not get lock")
 INSTALL_SECONDS = 3600.0
 ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "APT_LISTCHANGES_FRONTEND": "none"}
 FORMAT = r"${Package}\t${Architecture}\t${Version}\t${db:Status-Abbrev}\t${Provides}\n"
@@ -182,12 +186,11 @@ def _plan_install(missing: Sequence[Package], seen: Seen, world: World, sheet: S
 
 def repair_dpkg(_step: Step, _reader: Reader, writer: Writer) -> None:
     argv = ["/usr/bin/dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]
-    _check(writer.run(argv, timeout=INSTALL_SECONDS, env=ENVIRONMENT), "finish what an interrupted dpkg left")
+    _check(_in_turn(argv, writer, timeout=INSTALL_SECONDS), "finish what an interrupted dpkg left")
 
 
 def refresh_lists(_step: Step, _reader: Reader, writer: Writer) -> None:
-    argv = [APT_GET, "-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}", "update"]
-    _check(writer.run(argv, timeout=900.0, env=ENVIRONMENT), "refresh the package lists")
+    _check(_in_turn([APT_GET, "update"], writer, timeout=900.0), "refresh the package lists")
 
 
 def install_packages(
@@ -219,7 +222,19 @@ def remove_packages(step: Step, _reader: Reader, writer: Writer) -> None:
 
 
 def hold_packages(names: Sequence[str], writer: Writer) -> None:
-    _check(writer.run(["/usr/bin/apt-mark", "hold", "--", *names], env=ENVIRONMENT), f"hold {' '.join(names)}")
+    _check(_in_turn(["/usr/bin/apt-mark", "hold", "--", *names], writer, timeout=60.0), f"hold {' '.join(names)}")
+
+
+def _in_turn(argv: Sequence[str], writer: Writer, *, timeout: float) -> Completed:
+    """Run ``argv`` when whoever holds the lock is done: the timer of apt, or the run before this
+    one, whose apt-get goes on after its controller was killed.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        done = writer.run(argv, timeout=timeout, env=ENVIRONMENT)
+        if done.ok or not LOCKED.search(done.err) or time.monotonic() > deadline:
+            return done
+        time.sleep(LOCK_POLL_SECONDS)
 
 
 def _check(done: Completed, doing: str) -> None:
