@@ -13,7 +13,8 @@ from pathlib import Path
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import MAX_STDERR, Arch, Compiled
 
-# A file, since Triton reads the source of a kernel back. Up to 3.2 arguments go by position.
+# A file, since Triton reads the source of a kernel back. Up to 3.1 arguments go by position,
+# 3.2 has their names, and 3.3 calls constants by another name.
 SCRIPT = """
 import inspect
 import sys
@@ -31,14 +32,13 @@ def probe(x, y, n, BLOCK: tl.constexpr):
     tl.store(y + offsets, tl.load(x + offsets, mask=inside) + 1.0, mask=inside)
 
 
+types = {"x": "*fp32", "y": "*fp32", "n": "i32"}
 if "constexprs" in inspect.signature(ASTSource).parameters:
-    source = ASTSource(
-        fn=probe,
-        signature={"x": "*fp32", "y": "*fp32", "n": "i32", "BLOCK": "constexpr"},
-        constexprs={"BLOCK": 256},
-    )
+    source = ASTSource(fn=probe, signature={**types, "BLOCK": "constexpr"}, constexprs={"BLOCK": 256})
+elif triton.__version__.startswith(("3.0.", "3.1.")):
+    source = ASTSource(fn=probe, signature=dict(enumerate(types.values())), constants={3: 256})
 else:
-    source = ASTSource(fn=probe, signature={0: "*fp32", 1: "*fp32", 2: "i32"}, constants={3: 256})
+    source = ASTSource(fn=probe, signature=types, constants={"BLOCK": 256})
 compiled = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32))
 cubin = compiled.asm["cubin"]
 if cubin[:4] != b"\\x7fELF" or cubin[18:20] != b"\\xbe\\x00":

@@ -143,8 +143,12 @@ def _known_places(reader: Reader, site: str) -> tuple[str, ...]:
     seen: set[str] = set()
     found = []
     for path in paths:
+        try:
+            there = reader.stat(path) is not None
+        except Unreadable:
+            there = True  # running it will tell why not, and that is reported
         real = os.path.realpath(path)
-        if _present(reader, path) and real not in seen:
+        if there and real not in seen:
             seen.add(real)
             found.append(path)
     return tuple(found)

@@ -58,8 +58,12 @@ def vendored() -> Callable[[str], str]:
     """The folder ``triton`` of a release: out of a whole installation where one is needed anyway."""
 
     def folder(version: str) -> str:
-        if version in KEPT:
-            venv = available(wheels.environment, version, str(available(lambda: Path(wheels.matching_python()))))
+        try:
+            python = wheels.matching_python() if version in KEPT else ""
+        except wheels.Unavailable:
+            python = ""
+        if python:
+            venv = available(wheels.environment, version, python)
             (found,) = venv.glob("lib/python3.*/site-packages/triton")
             return str(found)
         return str(available(wheels.binaries, "triton", version) / "triton")

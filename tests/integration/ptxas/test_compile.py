@@ -43,6 +43,7 @@ class Installed:
     def compiles(self, arch: str, environment: dict[str, str], scratch: Path) -> tuple[bool, str]:
         """What really happens, without the probe's advice."""
         done = compile_for(arch_of(arch), f"{self.venv}/bin/python", environment, HostReader(), 120, scratch)
+        assert "ModuleNotFoundError" not in done.stderr, done.stderr  # that would prove nothing about ptxas
         return done.ok, done.stderr
 
 

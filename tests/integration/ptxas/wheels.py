@@ -78,16 +78,16 @@ def ptxas(name: str, version: str) -> Path:
 
 
 def environment(version: str, python: str) -> Path:
-    """A virtual environment of ``python`` that holds Triton ``version`` whole, and nothing else.
+    """A virtual environment of ``python`` that holds Triton ``version`` whole.
 
-    Without its dependencies: compiling ahead of time needs none of them.
+    Compiling ahead of time needs no other package, but for the setuptools that Triton 3.1 and
+    3.2 import; Python 3.11 puts one into each new environment by itself.
     """
     wheel = locked("triton", version)
 
     def make(folder: Path) -> None:
         file = _download(wheel, folder)
-        # Without pip inside: ours installs, and 20 MB less have to be kept.
-        _run([python, "-m", "venv", "--without-pip", str(folder / "venv")])
+        _run([python, "-m", "venv", str(folder / "venv")])
         (site,) = (folder / "venv").glob("lib/python3.*/site-packages")
         # A wheel is a zip laid out like site-packages; pip would only add console scripts.
         with zipfile.ZipFile(file) as archive:
