@@ -22,9 +22,9 @@ test: ## Every layer of tests (INSTALL=1: install missing system packages, ONLY=
 	$(call bootstrap,test)
 	@$(LAYERS) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
-test-matrix: ## The tests again under every other Python and ansible-core at hand
+test-matrix: ## The tests under every other Python and ansible-core, Triton and CUDA
 	$(call bootstrap,test)
-	@$(LAYERS) --only node-python,newest $(ARGS)
+	@$(LAYERS) --only node-python,newest,ptxas-matrix $(ARGS)
 
 test-kill: ## Runs cut off in the middle, on real nodes
 	$(call bootstrap,test)

@@ -15,10 +15,9 @@ import argparse
 import os
 import sys
 import time
-from pathlib import Path
 
 from tools import layering, pythons
-from tools.layering import ROOT, Layer, Need, Step, present, root, tool
+from tools.layering import ROOT, Layer, Need, Step, present, tool
 
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
 TOOLS = "tests/tools"
@@ -47,19 +46,21 @@ def no_locks() -> str:
     return "" if any(ROOT.glob("roles/*/files/*.lock")) else "no role ships a lock for the node yet"
 
 
-UNITS = "tests/unit/plugins/module_utils"
-NODE_TOOLS = (
-    tool("podman", "podman"),
-    tool("runc", "runc"),
-    tool("mmdebstrap", "mmdebstrap"),
-    Need(
-        "netavark",
-        lambda: "" if Path("/usr/lib/podman/netavark").exists() else "netavark is not installed",
-        ("netavark", "aardvark-dns"),
-    ),
-    root(),
-)
+def nodes() -> tuple[Need, ...]:
+    """What test nodes need is known to tests/nodes."""
+    sys.path.append(str(ROOT / "tests" / "nodes"))
+    import host
 
+    return (
+        Need(
+            "a machine for test nodes",
+            lambda: "; ".join(host.doctor()),
+            (*host.TOOLS.values(), "debian-archive-keyring"),
+        ),
+    )
+
+
+UNITS = "tests/unit/plugins/module_utils"
 LAYERS = (
     Layer(
         "unit",
@@ -72,6 +73,7 @@ LAYERS = (
         "modules, filters and other plugins do so inside Ansible; the tools of this repository too",
         (pytest("plugins", "tests/unit", f"--ignore={UNITS}"),),
         (present("tests/unit"),),
+        wants=(tool("strace", "strace"),),
     ),
     Layer(
         "contract",
@@ -135,7 +137,8 @@ LAYERS = (
         "drift-tools",
         "the report's other forms are accepted by the tools that read them",
         (pytest("drift-tools", "tests/integration/drift_tools"),),
-        (present("tests/integration/drift_tools"), tool("promtool", "prometheus")),
+        # The tests unpack promtool into build/: its package would start a service.
+        (present("tests/integration/drift_tools"), tool("apt-get")),
     ),
     Layer(
         "browser",
@@ -147,7 +150,7 @@ LAYERS = (
         "nodes",
         "roles converge real nodes, checks predict what they do, drift made by hand is named and repaired",
         (pytest("nodes", "tests/integration/nodes"),),
-        (present("tests/integration/nodes"), *NODE_TOOLS),
+        (present("tests/integration/nodes"), *nodes()),
     ),
     Layer(
         "newest",
@@ -159,24 +162,31 @@ LAYERS = (
         (interpreter("newest"), present("tests/unit"), present("tests/integration/drift")),
     ),
     Layer(
+        "ptxas-matrix",
+        "the verdicts hold for every Triton and every CUDA that is known",
+        (pytest("ptxas-matrix", "tests/integration/ptxas", PTXAS_MATRIX="1"),),
+        (present("tests/integration/ptxas"),),
+        on_demand=True,
+    ),
+    Layer(
         "roles",
         "each role alone, by its molecule scenario",
         (python("roles", f"{TOOLS}/roles.py"),),
-        (present("molecule"), *NODE_TOOLS),
+        (present("molecule"), *nodes()),
         on_demand=True,
     ),
     Layer(
         "kill",
         "a run that is cut off anywhere is finished by the next one",
         (pytest("kill", "tests/integration/kill"),),
-        (present("tests/integration/kill"), *NODE_TOOLS),
+        (present("tests/integration/kill"), *nodes()),
         on_demand=True,
     ),
     Layer(
         "bench",
         "what a run costs: calls and seconds",
-        (pytest("bench", "tests/bench"),),
-        (present("tests/bench"),),
+        (python("bench", "tests/bench/bench.py"),),
+        (present("tests/bench/bench.py"), *nodes()),
         on_demand=True,
     ),
 )
@@ -187,10 +197,11 @@ def show() -> None:
         print(f"{layer.name}{'  (on demand)' if layer.on_demand else ''}: {layer.proves}")
         for step in layer.steps:
             print("    " + " ".join(step.argv).replace(f"{ROOT}/", ""))
-        for need in layer.needs:
+        for need in (*layer.needs, *layer.wants):
             missing = need.missing()
             how = f"; apt-get install {' '.join(need.apt)}" if missing and need.apt else ""
-            print(f"    needs {need.what}: {missing or 'there'}{how}")
+            word = "needs" if need in layer.needs else "wants"
+            print(f"    {word} {need.what}: {missing or 'there'}{how}")
 
 
 def main() -> int:

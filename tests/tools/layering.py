@@ -15,10 +15,10 @@ import signal
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
@@ -49,12 +49,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Layer:
-    """``empty``: says that there is nothing to prove yet (fine), or nothing. ``on_demand``: only with --only."""
+    """One kind of proof.
+
+    needs: without one of these it does not run. wants: without one of these some tests skip.
+    empty: says that there is nothing to prove yet, which is fine, or nothing.
+    on_demand: only runs when named.
+    """
 
     name: str
     proves: str
     steps: tuple[Step, ...]
     needs: tuple[Need, ...] = ()
+    wants: tuple[Need, ...] = ()
     empty: Callable[[], str] = lambda: ""
     on_demand: bool = False
 
@@ -75,16 +81,15 @@ class Outcome:
 
 
 def tool(name: str, *apt: str) -> Need:
-    found = lambda: shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")  # noqa: E731
-    return Need(name, lambda: "" if found() else f"{name} is not installed", apt)
+    def missing() -> str:
+        path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+        return "" if shutil.which(name, path=path) else f"{name} is not installed"
+
+    return Need(name, missing, apt)
 
 
 def present(path: str) -> Need:
     return Need(path, lambda: "" if (ROOT / path).exists() else f"{path} does not exist")
-
-
-def root() -> Need:
-    return Need("root", lambda: "" if os.geteuid() == 0 else "not root")
 
 
 def run_layer(layer: Layer, *, strict: bool) -> Outcome:
@@ -180,15 +185,18 @@ def _count(report: Path) -> tuple[int, int, int] | None:
 
 def install(layers: Iterable[Layer]) -> str:
     """Install the system packages that the layers miss. Nothing, or what went wrong."""
-    packages = sorted({name for layer in layers for need in layer.needs if need.missing() for name in need.apt})
-    if not packages:
+    needs = [need for layer in layers for need in (*layer.needs, *layer.wants) if need.apt]
+    if not needs:
         return ""
+    packages = sorted({name for need in needs if need.missing() for name in need.apt})
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    print(f"installing system packages: {' '.join(packages)}", flush=True)
+    print(f"installing system packages: {' '.join(packages) or 'none is missing'}", flush=True)
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     LOGS.mkdir(parents=True, exist_ok=True)
     with (LOGS / "apt.log").open("wb") as log:
-        for argv in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+        # The lists in any case: tests that unpack a package into build/ read them.
+        install_them = [["install", "--yes", "--no-install-recommends", *packages]] if packages else []
+        for argv in (["update"], *install_them):
             problem = _run([*sudo, "apt-get", "--quiet", *argv], log.fileno(), env)
             if problem:
                 return f"apt-get {argv[0]}: {problem}, see build/test-logs/apt.log"

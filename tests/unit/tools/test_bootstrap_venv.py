@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The first thing a newcomer meets: it picks a Python that can, and says what is missing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone whose lock is empty, so that nothing is fetched."""
+    root = tmp_path / "clone"
+    for folder in ("bin", "requirements"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(REPOSITORY / "bin" / "bootstrap-venv", root / "bin")
+    for lock in ("drift", "test"):
+        (root / "requirements" / f"{lock}.lock").write_text("# nothing\n")
+    return root
+
+
+def bootstrap(clone: Path, lock: str = "drift", path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    home = clone.parent / "home"
+    home.mkdir(exist_ok=True)
+    environment = {"PATH": str(path or Path(sys.executable).parent), "HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, clone / "bin" / "bootstrap-venv", lock],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert list(home.iterdir()) == [], "something was written outside of the clone"
+    return done
+
+
+def pythons(folder: Path, **scripts: str) -> Path:
+    """A folder for PATH with these interpreters, as shell scripts."""
+    folder.mkdir()
+    for name, script in scripts.items():
+        (folder / name.replace("_", ".")).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name.replace("_", ".")).chmod(0o755)
+    return folder
+
+
+def test_an_environment_is_made_once(clone: Path) -> None:
+    first = bootstrap(clone)
+    assert first.returncode == 0, first.stderr
+    assert "making .venv" in first.stdout
+    assert subprocess.run([clone / ".venv/bin/python", "-c", ""], check=False).returncode == 0
+    again = bootstrap(clone)
+    assert (again.returncode, again.stdout) == (0, "")
+
+
+def test_a_changed_lock_installs_again_and_a_moved_clone_starts_afresh(clone: Path) -> None:
+    bootstrap(clone)
+    (clone / "requirements" / "drift.lock").write_text("# nothing else\n")
+    assert "installing" in bootstrap(clone).stdout
+    moved = clone.rename(clone.with_name("elsewhere"))
+    said = bootstrap(moved).stdout
+    assert "making .venv" in said
+    assert str(moved) in (moved / ".venv/bin/pip").read_text()
+
+
+def test_what_the_tests_need_contains_what_drift_needs(clone: Path) -> None:
+    bootstrap(clone, "test")
+    assert bootstrap(clone, "drift").stdout == ""
+
+
+def test_a_shim_that_refuses_and_an_old_python_are_passed_over(clone: Path, tmp_path: Path) -> None:
+    path = pythons(
+        tmp_path / "path",
+        python3_13="echo 'version manager: not installed' >&2; exit 127",
+        python3_12="echo 3 10 1 1 1",
+        python3=f'exec {sys.executable} "$@"',
+    )
+    done = bootstrap(clone, path=path)
+    assert done.returncode == 0, done.stderr
+    assert "making .venv with python3 " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("3 9 1 1 1", "python3 is 3.9 and lacks version 3.11"),
+        ("3 12 0 1 1", "python3 is 3.12 and lacks venv"),
+        ("3 12 1 0 0", "python3 is 3.12 and lacks ensurepip or pip"),
+    ],
+)
+def test_what_is_missing_is_said_in_four_parts(clone: Path, tmp_path: Path, answer: str, found: str) -> None:
+    done = bootstrap(clone, path=pythons(tmp_path / "path", python3=f"echo {answer}"))
+    assert done.returncode == 1
+    for part in ("wanted:", f"found:  {found}", "why:", "to do:  sudo apt-get install python3-venv"):
+        assert part in done.stderr
+    assert not (clone / ".venv").exists()
+
+
+def test_what_pip_said_is_shown_when_it_fails_and_the_next_run_tries_again(clone: Path) -> None:
+    (clone / "requirements" / "drift.lock").write_text("no requirement, this\n")
+    done = bootstrap(clone)
+    assert done.returncode == 1
+    assert "Invalid requirement" in done.stderr
+    assert "build/bootstrap.log" in done.stderr
+    assert bootstrap(clone).returncode == 1
+
+
+def test_an_unknown_lock_is_wrong_usage(clone: Path) -> None:
+    assert bootstrap(clone, "nothing").returncode == 64

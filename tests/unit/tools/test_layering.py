@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runner of the layers never calls something fine that was not shown to be."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def layering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    module = importlib.import_module("layering")
+    for name, place in (("ROOT", tmp_path), ("BUILD", tmp_path / "build"), ("LOGS", tmp_path / "build/test-logs")):
+        monkeypatch.setattr(module, name, place)
+    return module
+
+
+def python(layering: ModuleType, code: str, name: str = "x") -> object:
+    return layering.Step(name, (sys.executable, "-c", code))
+
+
+def pytest_on(layering: ModuleType, folder: Path, text: str) -> object:
+    (folder / "test_it.py").write_text(text)
+    argv = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), str(folder))
+    return layering.Step("tests", argv, junit=True)
+
+
+def test_a_layer_passes_when_every_command_does(layering: ModuleType) -> None:
+    layer = layering.Layer("a", "x", (python(layering, ""), python(layering, "", "y")))
+    outcome = layering.run_layer(layer, strict=False)
+    assert (outcome.state, outcome.passed, outcome.failed) == ("passed", 2, 0)
+
+
+def test_a_failing_command_fails_the_layer_is_shown_and_the_next_still_runs(layering: ModuleType, capsys) -> None:
+    steps = (python(layering, "print('the reason'); raise SystemExit(3)"), python(layering, "", "y"))
+    outcome = layering.run_layer(layering.Layer("a", "x", steps), strict=False)
+    assert (outcome.state, outcome.passed, outcome.failed) == ("failed", 1, 1)
+    assert outcome.why == "x: exit code 3"
+    assert "the reason" in capsys.readouterr().out
+
+
+def test_tests_are_counted_one_by_one(layering: ModuleType, tmp_path: Path) -> None:
+    text = "import pytest\ndef test_a(): pass\ndef test_b(): assert 0\ndef test_c(): pytest.skip('no')\n"
+    outcome = layering.run_layer(layering.Layer("a", "x", (pytest_on(layering, tmp_path, text),)), strict=False)
+    assert (outcome.state, outcome.passed, outcome.failed, outcome.skipped) == ("failed", 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("import pytest\ndef test_c(): pytest.skip('no')\n", "every test was skipped"),
+        ("", "exit code 5"),
+        ("raise SystemExit(0)\n", "exit code"),
+        ("import os\nos._exit(0)\n", "no report"),
+    ],
+)
+def test_a_run_that_proves_nothing_fails(layering: ModuleType, tmp_path: Path, text: str, why: str) -> None:
+    outcome = layering.run_layer(layering.Layer("a", "x", (pytest_on(layering, tmp_path, text),)), strict=False)
+    assert outcome.state == "failed"
+    assert outcome.failed >= 1
+    assert why in outcome.why
+
+
+def test_a_hanging_command_is_stopped(layering: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layering, "STEP_SECONDS", 0.3)
+    step = python(layering, "import time; time.sleep(600)")
+    outcome = layering.run_layer(layering.Layer("a", "x", (step,)), strict=False)
+    assert outcome.state == "failed"
+    assert "still running" in outcome.why
+
+
+def test_what_is_missing_is_named_and_is_a_failure_in_ci(layering: ModuleType) -> None:
+    need = layering.Need("a thing", lambda: "a thing is not installed", ("a-thing",))
+    layer = layering.Layer("a", "x", (python(layering, ""),), (need,))
+    assert layering.run_layer(layer, strict=False).state == "not run"
+    outcome = layering.run_layer(layer, strict=True)
+    assert (outcome.state, outcome.failed, outcome.why) == ("failed", 1, "a thing is not installed")
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        (["passed", "passed"], 0),
+        (["passed", "not run"], 0),
+        (["passed", "nothing to prove"], 0),
+        (["passed", "failed"], 1),
+        (["not run"], 1),
+        ([], 1),
+    ],
+)
+def test_the_exit_code_and_the_last_line_are_true(layering: ModuleType, capsys, states: list[str], code: int) -> None:
+    outcomes = [
+        layering.Outcome(f"l{n}", state, passed=2, failed=int(state == "failed")) for n, state in enumerate(states)
+    ]
+    assert layering.summary(outcomes, 1.0) == code
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"{2 * len(states)} passed, {states.count('failed')} failed, 0 skipped"
+    assert [
+        layer["state"] for layer in json.loads((layering.BUILD / "test-summary.json").read_text())["layers"]
+    ] == states
