@@ -77,7 +77,7 @@ attributes:
     platforms: linux
     description: Made for DGX OS 7 and Ubuntu 24.04 on aarch64; other Linux systems are described as far as they can be.
 author:
-  - The nusy.dgx_spark maintainers
+  - The nusy.dgx_spark maintainers (@nusy)
 seealso:
   - name: Guide to the facts
     description: What each fact is for, what unknown looks like, and examples.

@@ -2,10 +2,12 @@
 # ruff: noqa: E501 - a line of output is as long as it is
 """Texts in the shapes that real machines print, written for these tests.
 
-The shapes are those of the tools' and kernel's own output. Figures are those of a GB10 where
-one is known (20 cores of which 10 Cortex-X925 0xd85 and 10 Cortex-A725 0xd87, MemTotal about
-121.7 GiB, ConnectX-7 15b3:1021 firmware 28.45.4028, driver 580.142, CUDA 13.0, DGX OS 7.5.0,
-16 GiB swap file: docs/guides/facts.md names the sources); the rest is invented and plain to
+The shapes are those of the tools' and the kernel's own output. Sources of the figures: 10
+Cortex-X925 and 10 Cortex-A725 (NVIDIA's DGX Spark Porting Guide; part numbers from
+/proc/cpuinfo in hrw/arm-socs-table#133), MemTotal (unslothai/unsloth#10704 and others), driver
+580.142 with CUDA 13.0 and kernel 6.17.0-1014 (OTA 2604 of April 2026), ConnectX-7 firmware
+28.45.4028 (every OTA recipe), packed versions (OTA 2607: SoC 2.155.11, EC 3.5.8, USB-PD
+0.5.22), DMI of a founders box (a published kernel oops). The rest is invented and plain to
 see: 1234, 5678, 02:00:00:00:00:0x, addresses of RFC 5737.
 """
 
