@@ -151,26 +151,27 @@ def run_command(
     """
     argv = tuple(argv)
     full_env = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "LANGUAGE": "C", "HOME": "/", **(env or {})}
-    with tempfile.TemporaryFile() as feed:
-        feed.write(stdin.encode())
-        feed.seek(0)
-        try:
-            process = subprocess.Popen(
-                argv,
-                stdin=feed,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=full_env,
-                cwd="/",
-                start_new_session=True,
-                user=identity.uid if identity else None,
-                group=identity.gid if identity else None,
-                extra_groups=[] if identity else None,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            return Completed(argv, None, "", "", getattr(error, "strerror", None) or str(error))
-        except ValueError as error:  # a NUL byte in an argument
-            return Completed(argv, None, "", "", str(error))
+    feed = _in_memory(stdin) if stdin else subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=feed,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=full_env,
+            cwd="/",
+            start_new_session=True,
+            user=identity.uid if identity else None,
+            group=identity.gid if identity else None,
+            extra_groups=[] if identity else None,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return Completed(argv, None, "", "", getattr(error, "strerror", None) or str(error))
+    except ValueError as error:  # a NUL byte in an argument
+        return Completed(argv, None, "", "", str(error))
+    finally:
+        if feed != subprocess.DEVNULL:
+            os.close(feed)
     chunks: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
     problem = ""
     deadline = time.monotonic() + timeout
@@ -202,12 +203,22 @@ def run_command(
     if problem or not leave_children:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    # One that hangs inside the kernel (a dead disk, a dead NFS server) does not even die.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5)
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
     out, err = (bytes(chunks[name][:cap]).decode("utf-8", "replace") for name in ("out", "err"))
     return Completed(argv, None if problem else process.returncode, out, err, problem)
+
+
+def _in_memory(text: str) -> int:
+    """A descriptor to read ``text`` from. No file: looking writes nothing, not even in /tmp."""
+    descriptor = os.memfd_create("stdin")
+    os.write(descriptor, text.encode("utf-8", "surrogateescape"))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 class HostReader:
@@ -236,8 +247,10 @@ class HostReader:
         try:
             if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
                 raise Unreadable(f"{path}: not a regular file")
-            with os.fdopen(descriptor, "rb", closefd=False) as handle:
-                data = handle.read(MAX_FILE + 1)
+            # In pieces: /proc/sys makes the kernel allocate a buffer of the size asked for.
+            data = bytearray()
+            while len(data) <= MAX_FILE and (piece := os.read(descriptor, 65536)):
+                data += piece
         except OSError as error:
             raise Unreadable(f"{path}: {error.strerror}") from error
         finally:

@@ -149,3 +149,13 @@ def test_a_directory_gets_its_mode_whatever_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o775
+
+
+def test_kernel_values_can_be_read():
+    assert HostReader().read("/proc/sys/kernel/ostype") == "Linux\n"
+
+
+def test_standard_input_is_fed_without_a_file(monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    assert run_command(["/usr/bin/cat"], timeout=5, stdin="däta").out == "däta"
+    assert run_command(["/usr/bin/cat"], timeout=5).out == ""
