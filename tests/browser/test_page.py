@@ -143,6 +143,7 @@ def test_grouping_by_finding_says_a_thing_once(opened):
     assert found.cards()[0] == "Triton finds an assembler that knows sm_121"
     card = found.page.locator("#list .card", has_text="swappiness")
     card.locator("summary").click()
+    card.locator(".chips").wait_for()
     assert card.locator(".chips bdi").all_inner_texts() == ["spark-4", "spark-1", "spark-2", "spark-3"]
     assert card.locator(".command code").inner_text().endswith("--limit spark-4,spark-1,spark-2,spark-3")
 
@@ -212,7 +213,7 @@ def test_it_works_with_the_keyboard_alone(opened):
     assert found.page.evaluate("document.activeElement.tagName") == "SUMMARY"
     assert found.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     found.page.keyboard.press("Enter")
-    assert found.page.locator("#list .card[open] .diff").count() == 1
+    found.page.locator("#list .card[open] .diff").wait_for()
 
 
 @pytest.mark.parametrize("size", ["desktop", "phone"])

@@ -168,7 +168,7 @@ class _Board:
         unknown = sum(h.counts["unknown"] for h in hosts)
         lines = [self.paint(f"UNREACHABLE {count(len(hosts), 'host')}", "critical") + f"  {names}"]
         told = self.say(reason) or "no reason given"
-        return lines + self.wrapped("why", f"{told}; nothing is known of {count(unknown, 'control')}")
+        return lines + self.wrapped("why", f"{told}; {count(unknown, 'control')} unknown" if unknown else told)
 
     def common(self) -> dict[Finding, list[Host]]:
         """The findings that many hosts share, each with its hosts by name."""
