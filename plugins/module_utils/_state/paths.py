@@ -70,6 +70,11 @@ class Whole:
         return "".join(line + "\n" for line in self.lines)
 
 
+def lines_of(text: str) -> tuple[str, ...]:
+    """Only a line feed ends a line here: str.splitlines would drop the \\r, \\f or U+2028 of a file."""
+    return tuple(text.removesuffix("\n").split("\n")) if text else ()
+
+
 def assemble(declared: Iterable[tuple[str, File]]) -> dict[str, Whole]:
     """Put the fragments of each path together, in document order.
 
@@ -77,7 +82,7 @@ def assemble(declared: Iterable[tuple[str, File]]) -> dict[str, Whole]:
     """
     wholes: dict[str, Whole] = {}
     for control, file in declared:
-        part = Part(control, tuple(file.content.splitlines()))
+        part = Part(control, lines_of(file.content))
         earlier = wholes.get(file.path)
         if earlier is None:
             wholes[file.path] = Whole(file, (part,))
@@ -261,7 +266,7 @@ def _judge_lines(
     """Attribute each difference: replaced or missing lines to their owner, the rest to nobody."""
     key = f"file {whole.file.path}"
     owner_of = [part.control for part in whole.parts for _line in part.lines]
-    found, wanted = text.splitlines(), desired.splitlines()
+    found, wanted = lines_of(text), lines_of(desired)
     before: dict[str, list[str]] = {}
     after: dict[str, list[str]] = {}
     foreign: list[str] = []
