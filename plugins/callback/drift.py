@@ -82,7 +82,7 @@ from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import adapter, catalogue, places, produce, text
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.events import SCHEMA, Busy, Event, EventWriter
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.events import SCHEMA, Busy, Event, EventWriter, Lock
 
 
 def _guarded(hook: Callable[..., None]) -> Callable[..., None]:
@@ -111,6 +111,7 @@ class CallbackModule(CallbackBase):
         self.off = False
         self._warned = False
         self._writer: EventWriter | None = None
+        self._lock: Lock | None = None
         self._directory = Path()
         self._process = os.getpid()
         self._began = time.monotonic()
@@ -140,6 +141,8 @@ class CallbackModule(CallbackBase):
             return
         self._directory = places.directory(self.get_option("directory"))
         try:
+            if self.get_option("report"):  # else bin/spark-drift holds it
+                self._lock = Lock(self._directory)
             produce.clear(self._directory)
             self._writer = EventWriter(self._directory)
         except (Busy, OSError) as error:
@@ -246,6 +249,8 @@ class CallbackModule(CallbackBase):
                 self._display.display(outcome.console.rstrip("\n"))
         if self._writer is not None:
             self._writer.close()
+        if self._lock is not None:
+            self._lock.release()
 
     def _at_exit(self) -> None:
         if os.getpid() == self._process and not self.off:

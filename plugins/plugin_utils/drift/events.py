@@ -29,6 +29,7 @@ from typing import Any
 
 SCHEMA = "nusy.dgx_spark.drift.events/1"
 FILE = "events.jsonl"
+LOCK = ".lock"
 
 Event = dict[str, Any]
 
@@ -41,21 +42,31 @@ def encode(event: Event) -> bytes:
     return json.dumps(event, ensure_ascii=True, separators=(",", ":"), default=str).encode()
 
 
-class EventWriter:
-    """Appends events. The open file is locked: two runs must not share a directory."""
+class Lock:
+    """Holds a report directory from the beginning of a run until its report is written."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        # Not truncated before it is ours.
-        descriptor = os.open(directory / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(descriptor)
+            os.close(self._descriptor)
             raise Busy(f"another run writes to {directory}") from error
-        os.ftruncate(descriptor, 0)
-        self._descriptor = descriptor
-        self.broken = False
+
+    def release(self) -> None:
+        # Unlocked, not only closed: workers that are still ending have the file open, too.
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            os.close(self._descriptor)
+
+
+class EventWriter:
+    """Appends events to a new file. Whoever writes holds the lock of the directory."""
+
+    def __init__(self, directory: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(directory / FILE, flags, 0o644)
 
     def write(self, event: Event) -> None:
         """One write call per line: a killed run leaves whole lines but for the last."""

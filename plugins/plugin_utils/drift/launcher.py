@@ -105,12 +105,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for problem in waiver_file.read(waivers)[1]:
         print(f"spark-drift: waiver file: {problem}", file=sys.stderr)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        # Held until this process ends: the report is built from what the run leaves.
+        events.Lock(directory)
         produce.clear(directory)
         (directory / events.FILE).unlink(missing_ok=True)
         argv = command(options, more, program, playbook)
         run = Run(argv, environment(directory), directory / LOG, options.verbose)
         ended = run.wait()
+    except events.Busy as error:
+        print(f"spark-drift: {error}", file=sys.stderr)
+        return exitcode.CRASH
     except OSError as error:
         print(f"spark-drift: {error.strerror}: {error.filename or program}", file=sys.stderr)
         return exitcode.CRASH
@@ -185,12 +189,14 @@ def environment(directory: Path, outer: Mapping[str, str] | None = None) -> dict
     usual = {
         "ANSIBLE_HOME": str(scratch),
         "ANSIBLE_LOCAL_TEMP": str(scratch / "tmp"),
-        # Modules of a local connection unpack themselves here, and Python caches nothing.
-        "TMPDIR": str(scratch / "tmp"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    # A socket's path has 107 bytes, and these programs add names of their own to it. In a
+    # clone that is too deep the system's places are used; everybody cleans up there, too.
+    if len(str(scratch / "tmp")) <= 70:
+        # Modules of a local connection unpack themselves here; ansible-core 2.21 has a socket.
+        usual["TMPDIR"] = str(scratch / "tmp")
     if len(str(scratch)) > 60:
-        # A socket's path may have 107 bytes, and SSH adds its own name to it.
         usual["ANSIBLE_SSH_CONTROL_PATH_DIR"] = "~/.ansible/cp"
     return {**usual, **env}
 

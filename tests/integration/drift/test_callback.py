@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -308,18 +309,16 @@ def test_a_callback_that_breaks_does_not_break_the_run(lab: Lab) -> None:
 
 
 def test_two_runs_do_not_share_a_directory(lab: Lab) -> None:
-    import fcntl
-
     target = lab.folder / "shared"
     target.mkdir()
-    with (target / "events.jsonl").open("w") as held:
-        held.write("of another run\n")
-        held.flush()
+    (target / "report.json").write_text("of another run\n")
+    with (target / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         ran = lab.run("- {hosts: a, gather_facts: false, roles: [nusy.dgx_spark.gamma]}", directory="shared")
         assert ran.rc == 0
         assert "another run writes to" in ran.out
-        assert (target / "events.jsonl").read_text() == "of another run\n"
+        assert (target / "report.json").read_text() == "of another run\n"
+        assert not (target / "events.jsonl").exists()
 
 
 def test_switched_off(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -123,6 +124,17 @@ def test_without_a_run_there_is_no_old_report(site: Site) -> None:
     assert not (site.output / "index.html").exists()
     assert "no report" in ran.out
     assert "theirs.yml" in ran.out  # what ansible-playbook said
+
+
+def test_two_runs_do_not_share_a_directory(site: Site) -> None:
+    site.output.mkdir()
+    (site.output / "report.json").write_text("of another run\n")
+    with (site.output / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ran = site.run(PROMISE)
+    assert ran.rc == 1
+    assert "another run writes to" in ran.out
+    assert (site.output / "report.json").read_text() == "of another run\n"
 
 
 def test_arguments_after_two_dashes(site: Site) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def test_from_elsewhere_everything_is_absolute(tmp_path: Path, monkeypatch: pyte
     assert Path(first, "ansible_collections/nusy/dgx_spark/galaxy.yml").exists()
     assert all(Path(path).is_absolute() for path in others)
     assert env["ANSIBLE_CALLBACKS_ENABLED"] == launcher.CALLBACK
-    for name in ("ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP", "TMPDIR"):
+    for name in ("ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP"):
         assert env[name].startswith(str(tmp_path / "drift")), name
 
 
@@ -48,9 +49,13 @@ def test_a_broken_ansible_cfg_is_left_to_ansible(tmp_path: Path, monkeypatch: py
     assert environment(tmp_path)["ANSIBLE_CONFIG"] == str(tmp_path / "ansible.cfg")
 
 
-def test_sockets_of_ssh_get_a_short_path(tmp_path: Path) -> None:
-    deep = tmp_path / ("x" * 80)
-    assert environment(deep)["ANSIBLE_SSH_CONTROL_PATH_DIR"] == "~/.ansible/cp"
+def test_sockets_get_a_path_that_fits(tmp_path: Path) -> None:
+    """107 bytes, names of SSH and of multiprocessing included."""
+    deep = environment(tmp_path / ("x" * 80))
+    assert deep["ANSIBLE_SSH_CONTROL_PATH_DIR"] == "~/.ansible/cp"
+    assert "TMPDIR" not in deep
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="d") as short:
+        assert environment(Path(short))["TMPDIR"] == f"{short}/drift/.ansible/tmp"
 
 
 def test_the_command_only_checks(monkeypatch: pytest.MonkeyPatch) -> None:
