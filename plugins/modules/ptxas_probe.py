@@ -20,8 +20,8 @@ description:
     is removed in any case.
   - Needs neither GPU nor driver.
 notes:
-  - It runs programs out of the virtual environment. When that belongs to another user, run
-    the task as that user (C(become_user)) and not as root.
+  - It runs programs out of the virtual environment. Called as root, it does so with the rights
+    of the user who owns O(venv) or O(triton_dir), so C(become_user) is not needed.
   - The PTX is written in the lowest PTX version that knows the target (8.8 for C(sm_121), so
     CUDA 12.9), because a C(ptxas) refuses a version newer than its own. For a target that
     the module does not know, it is the newest version of the C(ptxas) under test.
@@ -104,7 +104,6 @@ EXAMPLES = r"""
     venv: /opt/nusy/venvs/vllm
     environment_files: [/etc/nusy/paths.env]
   become: true
-  become_user: nusy
   register: ptxas
 
 - name: Stop when this Triton cannot be made to build for the GPU
@@ -257,6 +256,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import fail
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import SparkError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import with_rights_of_owner
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.aot import compile_for
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import Request, request_of
@@ -298,7 +298,8 @@ def examine(request: Request, reader: Reader) -> dict[str, object]:
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     try:
-        result = examine(request_of(module.params, os.environ), HostReader())
+        request = request_of(module.params, os.environ)
+        result = with_rights_of_owner(request.venv or request.triton_dir, lambda: examine(request, HostReader()))
     except SparkError as error:
         fail(module, error)
     else:

@@ -124,14 +124,6 @@ class Writer(Protocol):
     def set_kernel_value(self, path: str, value: str) -> None: ...
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Whose rights a command gets. Only root can give up its own."""
-
-    uid: int
-    gid: int
-
-
 def run_command(
     argv: Sequence[str],
     *,
@@ -139,7 +131,6 @@ def run_command(
     env: Mapping[str, str] | None = None,
     stdin: str = "",
     cap: int = MAX_OUTPUT,
-    identity: Identity | None = None,
     leave_children: bool = False,
 ) -> Completed:
     """Run ``argv`` bounded in time and output, with a clean environment, and never raise.
@@ -161,12 +152,9 @@ def run_command(
             env=full_env,
             cwd="/",
             start_new_session=True,
-            user=identity.uid if identity else None,
-            group=identity.gid if identity else None,
-            extra_groups=[] if identity else None,
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        return Completed(argv, None, "", "", getattr(error, "strerror", None) or str(error))
+    except OSError as error:
+        return Completed(argv, None, "", "", error.strerror or str(error))
     except ValueError as error:  # a NUL byte in an argument
         return Completed(argv, None, "", "", str(error))
     finally:
@@ -222,15 +210,12 @@ def _in_memory(text: str) -> int:
 
 
 class HostReader:
-    """Looks at this machine. With an identity, the programs it runs have that one's rights."""
-
-    def __init__(self, identity: Identity | None = None) -> None:
-        self._identity = identity
+    """Looks at this machine."""
 
     def run(
         self, argv: Sequence[str], *, timeout: float = 10.0, env: Mapping[str, str] | None = None, stdin: str = ""
     ) -> Completed:
-        return run_command(argv, timeout=timeout, env=env, stdin=stdin, identity=self._identity)
+        return run_command(argv, timeout=timeout, env=env, stdin=stdin)
 
     def read(self, path: str) -> str | None:
         """Text of a regular file or /proc entry; None if it does not exist.

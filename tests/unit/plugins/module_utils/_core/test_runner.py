@@ -13,7 +13,6 @@ import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import (
     HostReader,
     HostWriter,
-    Identity,
     Unreadable,
     run_command,
 )
@@ -71,12 +70,6 @@ def test_the_callers_path_and_environment_do_not_count(monkeypatch):
     monkeypatch.setenv("LANG", "de_DE.UTF-8")
     out = run_command([sys.executable, "-c", "import os; print(sorted(os.environ))"], timeout=10, env={"A": "1"}).out
     assert "LANG'" not in out and "'A'" in out and "'LC_ALL'" in out
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up rights")
-def test_with_an_identity_root_gives_up_its_rights():
-    done = HostReader(Identity(65534, 65534)).run(["/usr/bin/id"])
-    assert "uid=65534" in done.out and "groups=65534" in done.out and "(root)" not in done.out
 
 
 def test_reading_refuses_what_is_no_file(tmp_path):
