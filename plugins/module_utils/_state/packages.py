@@ -148,11 +148,15 @@ def plan(wanted: Sequence[Package], seen: Seen | Unknown, world: World, sheet: S
         if not satisfied(package, seen):
             sheet.differs(f"package {package.name}", before, package.version or "installed")
             missing.append(package)
+            if found is not None and found.held and not package.hold:
+                sheet.reasons.append(f"somebody holds {package.name} at {found.version}")
+                world.allows(sheet, package.name)
         if package.hold and not (found is not None and found.held):
             sheet.differs(f"package {package.name}: hold", False, True)
     if missing:
         _plan_install(missing, seen, world, sheet)
-    held = [p.name for p in wanted if p.hold and not _is_held(p, seen)]
+    # Installing another version of a held package drops its hold.
+    held = [p.name for p in wanted if (p in missing if _is_held(p, seen) else p.hold)]
     if held and not (missing and sheet.victims):
         sheet.will("hold_packages", " ".join(held), tuple(held))
 

@@ -10,7 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, Plan, State, Step, one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import (
+    Control,
+    Plan,
+    State,
+    Step,
+    one_line,
+    unique,
+)
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     accounts,
@@ -184,6 +191,7 @@ class EnsureState:
                     why="the steps after this one were not tried; those before it are done",
                     fix="mend the cause and run the play again: it goes on where this run stopped",
                 ) from error
+        units.survived(unique(s.target for s in plan.steps if s.action in ("start_unit", "restart_unit")), writer)
 
     def _do(self, step: Step, reader: Reader, writer: Writer) -> None:
         document = self.document

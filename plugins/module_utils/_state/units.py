@@ -11,8 +11,10 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
@@ -26,6 +28,7 @@ PROPERTIES = (
     "Id",
     "LoadState",
     "ActiveState",
+    "SubState",
     "UnitFileState",
     "DropInPaths",
     "NeedDaemonReload",
@@ -34,6 +37,8 @@ PROPERTIES = (
 )
 # A stop may take TimeoutStopSec (90 s) and a start TimeoutStartSec (90 s) by systemd's defaults.
 CHANGE_SECONDS = 300.0
+# systemd calls a simple service started before its program has run: time to fail in.
+SETTLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,14 @@ class SeenUnit:
     active: str
     file_state: str
     needs_reload: bool
+    sub: str = ""
     refused: bool = False  # systemd was asked to start it and skipped it: a Condition…= does not hold here
     foreign: tuple[tuple[str, str], ...] = ()  # (drop-in that is not ours, directive of ours that it sets)
 
     @property
     def is_active(self) -> bool:
-        return self.active in ("active", "reloading", "activating")
+        """A service that dies and is restarted for ever spends its time "activating (auto-restart)"."""
+        return self.active in ("active", "reloading", "activating") and not self.sub.startswith("auto-restart")
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,7 @@ def observe(reader: Reader, wanted: Sequence[Unit]) -> Seen | Unknown:
             active=block.get("ActiveState", ""),
             file_state=block.get("UnitFileState", ""),
             needs_reload=block.get("NeedDaemonReload") == "yes",
+            sub=block.get("SubState", ""),
             refused=block.get("ConditionResult") == "no" and block.get("ConditionTimestampMonotonic", "0") != "0",
             foreign=_overrides(reader, declared, block.get("DropInPaths", "").split()),
         )
@@ -221,9 +229,23 @@ def pay(verb: str, step: Step, writer: Writer) -> None:
     writer.remove(f"{OWED}/{step.target}")
 
 
-def _check(done: Completed, unit: str, writer: Writer) -> None:
-    if done.ok:
+def survived(started: Sequence[str], writer: Writer) -> None:
+    """After all starts: none of them died at once. Raises NodeError with the end of its log."""
+    if not started:
         return
+    time.sleep(SETTLE_SECONDS)
+    done = writer.run([SYSTEMCTL, "show", "--no-pager", "--property=ActiveState,SubState", "--", *started], timeout=30)
+    for name, block in zip(started, parse_show(done.out), strict=False):
+        if block.get("ActiveState") == "failed" or block.get("SubState", "").startswith("auto-restart"):
+            _fail(f"{name} to keep running", "it ended right after its start", name, writer)
+
+
+def _check(done: Completed, unit: str, writer: Writer) -> None:
+    if not done.ok:
+        _fail(f"{' '.join(done.argv[1:])} to succeed", f"it {done.ending}: {one_line(done.said())}", unit, writer)
+
+
+def _fail(wanted: str, found: str, unit: str, writer: Writer) -> NoReturn:
     log = (
         writer.run(["/usr/bin/journalctl", "--no-pager", "--quiet", "--lines=5", "--output=cat", f"--unit={unit}"])
         if unit
@@ -231,9 +253,8 @@ def _check(done: Completed, unit: str, writer: Writer) -> None:
     )
     raise NodeError(
         "units.failed",
-        wanted=f"{' '.join(done.argv[1:])} to succeed",
-        found=f"it {done.ending}: {one_line(done.said())}"
-        + (f"; its log ends: {one_line(log.out, 600)}" if log and log.out.strip() else ""),
+        wanted=wanted,
+        found=found + (f"; its log ends: {one_line(log.out, 600)}" if log and log.out.strip() else ""),
         why="the service is not in the declared state",
         fix=f"look at: systemctl status {unit}; journalctl -u {unit}" if unit else "look at: systemctl status",
     )

@@ -82,3 +82,22 @@ def test_a_failure_of_its_own_is_not_repeated(slept):
     with pytest.raises(NodeError):
         converge(ensured, ensured.plan(node), node, node)
     assert slept == []
+
+
+def test_another_version_of_a_held_package_is_installed_and_held_again():
+    node = FakeNode(packages={"jq": ("held", "1.6")}, available={"jq": "1.7"})
+    control = {"id": "demo/p", "packages": ["jq=1.7"], "holds": ["jq"]}
+    ensured = subject(control)
+    converge(ensured, ensured.plan(node), node, node)
+    assert node.packages["jq"] == ("held", "1.7")
+
+
+def test_a_hold_of_somebody_else_is_respected_until_the_package_is_named():
+    node = FakeNode(packages={"jq": ("held", "1.6")}, available={"jq": "1.7"})
+    control = {"id": "demo/p", "packages": ["jq=1.7"]}
+    plan = subject(control).plan(node)
+    assert plan.controls[0].blocked_by == "demo_confirm: [jq]" and not plan.steps
+    assert plan.controls[0].reason == "somebody holds jq at 1.6"
+    ensured = subject(control, confirm=["jq"])
+    converge(ensured, ensured.plan(node), node, node)
+    assert node.packages["jq"] == ("held", "1.7")

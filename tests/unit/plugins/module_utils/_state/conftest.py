@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nodes in memory need no time to settle."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import units
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(units, "SETTLE_SECONDS", 0)
