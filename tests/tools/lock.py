@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# The oldest Python that each lock must install on.
-OLDEST = {"drift": "3.11", "test": "3.11", "unit": "3.10"}
+# The oldest Python that a lock must install on, where it is not the controller's.
+CONTROLLER, OLDEST = "3.11", {"unit": "3.10"}
 # One lock for every platform and Python; nothing of the place where it was made.
 OPTIONS = (
     "--universal", "--generate-hashes", "--no-annotate", "--no-header",
@@ -22,11 +22,13 @@ OPTIONS = (
 
 def main(arguments: list[str]) -> int:
     upgrade = ["--upgrade"] if "--upgrade" in arguments else []
-    names = [argument for argument in arguments if not argument.startswith("--")] or list(OLDEST)
+    every = sorted(path.stem for path in (ROOT / "requirements").glob("*.in"))
+    names = [argument for argument in arguments if not argument.startswith("--")] or every
     uv = Path(sys.executable).parent / "uv"
-    for name in names:  # drift first: test includes drift.in and must agree with it
+    # drift first: test includes drift.in and must agree with it
+    for name in sorted(names, key=lambda name: (name != "drift", name)):
         agree = ["--constraint", "requirements/drift.lock"] if name == "test" else []
-        argv = [uv, "pip", "compile", *OPTIONS, "--python-version", OLDEST[name], *upgrade, *agree]
+        argv = [uv, "pip", "compile", *OPTIONS, "--python-version", OLDEST.get(name, CONTROLLER), *upgrade, *agree]
         argv += [f"requirements/{name}.in", "-o", f"requirements/{name}.lock"]
         if code := subprocess.run(argv, cwd=ROOT, check=False).returncode:
             return code
