@@ -22,7 +22,7 @@ description:
   - A control that its role promises but the run did not reach is reported as unknown.
   - Never fails a run.
 version_added: 0.1.0
-author: The nusy.dgx_spark maintainers
+author: The nusy.dgx_spark maintainers (@nusy)
 requirements:
   - enabled by C(callbacks_enabled = nusy.dgx_spark.drift) in C(ansible.cfg)
 options:

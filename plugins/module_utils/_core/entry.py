@@ -10,7 +10,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Plan
@@ -106,6 +106,4 @@ def fail(
 
 
 def _redacted(redact: Redactor, result: dict[str, object]) -> dict[str, Any]:
-    clean = redact(result)
-    assert isinstance(clean, dict)
-    return clean
+    return cast("dict[str, Any]", redact(result))

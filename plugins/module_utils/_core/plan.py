@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
-Value = str | int | float | bool | None | tuple[str, ...]
+# As text: a "|" between types is evaluated here, and sanity reads node code as Python 3.8.
+Value: TypeAlias = "str | int | float | bool | tuple[str, ...] | None"
 State = Literal["in_sync", "drifted", "unknown", "not_selected"]
 
 
@@ -44,6 +45,18 @@ class Step:
 
     def text(self) -> str:
         return f"{self.action} {self.target}"
+
+    def names(self, index: int = 0) -> tuple[str, ...]:
+        value = self.args[index]
+        if not isinstance(value, tuple):
+            raise TypeError(f"{self.action}: argument {index} is no list of names")
+        return value
+
+    def number(self, index: int = 0) -> int:
+        value = self.args[index]
+        if not isinstance(value, int):
+            raise TypeError(f"{self.action}: argument {index} is no number")
+        return value
 
 
 @dataclass(frozen=True)

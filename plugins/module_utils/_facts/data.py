@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 # What the driver calls the GPU of every DGX Spark and of its OEM twins. DMI strings differ
 # from twin to twin and are never used to decide.
@@ -82,28 +83,24 @@ def _kernel(facts: Facts, release: str) -> bool:
 def _kho_on(facts: Facts) -> bool:
     if not _kernel(facts, "7.0.0-1019-nvidia"):
         return False
-    parameters = _at(facts, "kernel/parameters")
-    assert isinstance(parameters, Mapping)
+    parameters = cast("Mapping[str, Any]", _at(facts, "kernel/parameters"))
     return "off" not in parameters.get("kho", ())
 
 
 def _cma_impossible(facts: Facts) -> bool:
     free, total = _at(facts, "memory/cma_free_bytes"), _at(facts, "memory/cma_total_bytes")
-    assert isinstance(free, int) and isinstance(total, int)
-    return free > total
+    return cast(int, free) > cast(int, total)
 
 
 def _twin_mtu_differs(facts: Facts) -> bool:
-    ports = _at(facts, "network/connectx/ports")
-    assert isinstance(ports, Mapping)
+    ports = cast("Mapping[str, Any]", _at(facts, "network/connectx/ports"))
     return any(
         len({_at(facts, f"network/interfaces/{name}/mtu") for name in functions}) > 1 for functions in ports.values()
     )
 
 
 def _nic_slow_port(facts: Facts) -> bool:
-    ports = _at(facts, "network/connectx/ports")
-    assert isinstance(ports, Mapping)
+    ports = cast("Mapping[str, Any]", _at(facts, "network/connectx/ports"))
     return any(len(functions) == 1 for functions in ports.values()) and _at(facts, "is_spark") is True
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar, Union
+from typing import ParamSpec, TypeVar, Union, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import ParseError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
@@ -60,9 +60,7 @@ def clean(text: str) -> str:
 def settle(tree: Tree) -> tuple[dict[str, object], dict[str, str]]:
     """The values of ``tree`` and, by dotted path, the reasons of what is unknown in it."""
     reasons: dict[str, str] = {}
-    values = _settle(tree, "", reasons)
-    assert isinstance(values, dict)
-    return values, reasons
+    return cast("dict[str, object]", _settle(tree, "", reasons)), reasons
 
 
 def _settle(node: Node, path: str, reasons: dict[str, str]) -> object:
@@ -89,5 +87,4 @@ def _settle(node: Node, path: str, reasons: dict[str, str]) -> object:
             else:
                 items.append(_settle(below, place, reasons))
         return items
-    assert not isinstance(node, Unknown)
     return node

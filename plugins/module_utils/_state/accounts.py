@@ -116,8 +116,8 @@ def set_gid(step: Step, _reader: Reader, writer: Writer) -> None:
 
 def add_user(step: Step, _reader: Reader, writer: Writer) -> None:
     """The home folder is not made here: a control that wants it declares it as a directory."""
-    uid, group, groups, home, shell, comment, system = step.args
-    assert isinstance(groups, tuple)
+    uid, group, _groups, home, shell, comment, system = step.args
+    groups = step.names(2)
     argv = ["/usr/sbin/useradd", "--no-create-home"]
     for option, value in (
         ("--uid", uid),
@@ -143,9 +143,7 @@ def modify_user(step: Step, _reader: Reader, writer: Writer) -> None:
 
 
 def join_groups(step: Step, _reader: Reader, writer: Writer) -> None:
-    groups = step.args[0]
-    assert isinstance(groups, tuple)
-    _check(writer.run(["/usr/sbin/usermod", "--append", "--groups", ",".join(groups), "--", step.target]))
+    _check(writer.run(["/usr/sbin/usermod", "--append", "--groups", ",".join(step.names()), "--", step.target]))
 
 
 def _check(done: Completed) -> None:

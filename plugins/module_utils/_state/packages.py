@@ -22,8 +22,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 
 DPKG_QUERY = "/usr/bin/dpkg-query"
 APT_GET = "/usr/bin/apt-get"
-# Without these two, apt run by root rewrites its cache files: a look would touch the node.
-NO_CACHE = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
+# Without these, a simulation by root rewrites apt's caches and its planner's log: a look would touch the node.
+NO_TRACE = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Dir::Log::Planner=/dev/null")
 # 600 s: unattended-upgrades and the DGX Dashboard hold the lock for minutes at boot.
 LOCK_SECONDS = 600
 LOCK_POLL_SECONDS = 3.0
@@ -109,7 +109,7 @@ def observe(reader: Reader, wanted: Mapping[str, Sequence[Package]], *, recommen
 
 
 def simulate(reader: Reader, asked: Sequence[str], *, recommends: bool) -> Simulation:
-    argv = [APT_GET, "--simulate", "--yes", *NO_CACHE, *options(recommends), "install", "--", *asked]
+    argv = [APT_GET, "--simulate", "--yes", *NO_TRACE, *options(recommends), "install", "--", *asked]
     return parse_simulation(reader.run(argv, timeout=60, env=ENVIRONMENT))
 
 

@@ -354,7 +354,8 @@ def _plan_attributes(key: str, wanted: Directory | File, found: Seen, sheet: She
 def _describe_attributes(
     key: str, wanted: Directory | File, found: Seen, sheet: Sheet, shown: set[str] | None = None
 ) -> bool:
-    assert found.stat is not None
+    if found.stat is None:
+        return False
     differing = False
     for name, before, after in (
         ("owner", found.owner, wanted.owner),
@@ -421,9 +422,8 @@ def ids(owner: str, group: str, reader: Reader, path: str) -> tuple[int, int]:
 
 
 def make_directory(step: Step, reader: Reader, writer: Writer) -> None:
-    mode, owner, group = step.args
-    uid, gid = ids(str(owner), str(group), reader, step.target)
-    assert isinstance(mode, int)
+    mode, owner, group = step.number(), str(step.args[1]), str(step.args[2])
+    uid, gid = ids(owner, group, reader, step.target)
     if reader.stat(step.target) is None:
         writer.mkdir(step.target, mode=mode, uid=uid, gid=gid)
     else:
@@ -432,9 +432,8 @@ def make_directory(step: Step, reader: Reader, writer: Writer) -> None:
 
 
 def set_attributes(step: Step, reader: Reader, writer: Writer) -> None:
-    mode, owner, group = step.args
-    uid, gid = ids(str(owner), str(group), reader, step.target)
-    assert isinstance(mode, int)
+    mode, owner, group = step.number(), str(step.args[1]), str(step.args[2])
+    uid, gid = ids(owner, group, reader, step.target)
     writer.attributes(step.target, mode=mode, uid=uid, gid=gid)
 
 

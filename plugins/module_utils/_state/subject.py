@@ -198,14 +198,14 @@ class EnsureState:
         match step.action:
             case "install_packages":
                 packages.install_packages(
-                    _names(step),
+                    step.names(),
                     reader,
                     writer,
                     recommends=document.install_recommends,
                     confirmed=document.confirmed,
                 )
             case "hold_packages":
-                packages.hold_packages(_names(step), writer)
+                packages.hold_packages(step.names(), writer)
             case "write_file":
                 paths.write_file(self._wholes[step.target], document.secrets, reader, writer)
             case "enable_unit" | "disable_unit" | "mask_unit" | "unmask_unit" | "start_unit" | "stop_unit":
@@ -277,9 +277,3 @@ def _watched(unit: Unit) -> tuple[str, ...]:
 
 def _writes(path: str, sheets: tuple[Sheet, ...]) -> bool:
     return any(step.target == path and step.action in ("write_file", "remove_file") for s in sheets for step in s.steps)
-
-
-def _names(step: Step) -> tuple[str, ...]:
-    names = step.args[0]
-    assert isinstance(names, tuple)
-    return names

@@ -76,6 +76,7 @@ class Adapter:
         if key not in self._tasks:
             self._tasks.add(key)
             events.append(self._task(task, fields, key))
+        shown, delegate = _own_name(task, fields), _delegate(fields, host)
         events.append(
             {
                 "e": "result",
@@ -84,8 +85,8 @@ class Adapter:
                 "t": round(at, 3),
                 **self._verdict(task, fields, data, status),
                 **({"ignored": True} if ignored or _unreachable_ignored(fields, status) else {}),
-                **({"name": shown} if (shown := _own_name(task, fields)) else {}),
-                **({"on": delegate} if (delegate := _delegate(fields, host)) else {}),
+                **({"name": shown} if shown else {}),
+                **({"on": delegate} if delegate else {}),
             }
         )
         return events

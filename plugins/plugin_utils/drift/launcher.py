@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, NoReturn, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import (
     builder,
@@ -288,8 +288,7 @@ class Run:
         print(f"spark-drift: stopping, at most {GRACE_SECONDS:g} s; the report will be partial", file=sys.stderr)
 
     def _read(self) -> None:
-        stream: IO[str] | None = self._process.stdout
-        assert stream is not None
+        stream = cast("IO[str]", self._process.stdout)
         with self._log.open("w", encoding="utf-8") as log:
             for line in stream:
                 log.write(line)

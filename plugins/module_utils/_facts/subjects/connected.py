@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.look import Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import Node, NotKnown, Unknown, learn
@@ -241,7 +242,7 @@ def storage(look: Look) -> dict[str, Node]:
     }
 
 
-Names = Mapping[str, list[str]] | Unknown
+Names: TypeAlias = "Mapping[str, list[str]] | Unknown"
 
 
 def _by_id(look: Look) -> dict[str, list[str]]:

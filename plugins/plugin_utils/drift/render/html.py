@@ -82,7 +82,7 @@ def _banners(view: Report) -> str:
 
 def _meta(view: Report) -> str:
     what = "Check run, nothing was changed" if view.mode == "check" else "Real run"
-    day, _, time = view.started.partition("T")
+    day, _t, time = view.started.partition("T")
     parts = [
         what,
         f"<code>{escape(view.playbook)}</code>",
