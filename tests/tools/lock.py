@@ -25,9 +25,9 @@ def main(arguments: list[str]) -> int:
     every = sorted(path.stem for path in (ROOT / "requirements").glob("*.in"))
     names = [argument for argument in arguments if not argument.startswith("--")] or every
     uv = Path(sys.executable).parent / "uv"
-    # drift first: test includes drift.in and must agree with it
+    # drift first: test and bench include drift.in and must agree with it
     for name in sorted(names, key=lambda name: (name != "drift", name)):
-        agree = ["--constraint", "requirements/drift.lock"] if name == "test" else []
+        agree = ["--constraint", "requirements/drift.lock"] if name in ("test", "bench") else []
         argv = [uv, "pip", "compile", *OPTIONS, "--python-version", OLDEST.get(name, CONTROLLER), *upgrade, *agree]
         argv += [f"requirements/{name}.in", "-o", f"requirements/{name}.lock"]
         if code := subprocess.run(argv, cwd=ROOT, check=False).returncode:

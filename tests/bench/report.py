@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The page docs/benchmarks.md out of what bench.py measured. Every figure in it comes from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+SECONDS = (("wall", "wall s"), ("cpu", "controller CPU s"), ("node_cpu", "node CPU s"))
+BASE = "ours"
+
+INTRODUCTION = """\
+# What a check costs
+
+Written by `make bench`; do not edit. One node that is as declared is looked at in full, by this
+collection and by other ways to ask for the same. The goal of this collection is a number of
+calls, not of seconds: **at most 2 module calls per role, plus one for facts**, which
+`tests/integration/nodes/test_call_count.py` proves on a real node. Seconds depend on the
+machine; no test asserts any. What can be compared are the ratios inside one run of the benchmark.
+"""
+
+LEGEND = """\
+Seconds are *minimum / median / maximum*; a ratio is that of the medians to the first line.
+
+* **wall**: from the start of the command to its end, with a connection of its own each time.
+* **controller CPU**: user and system time of the command and all that it started, also of the
+  shared SSH connection that stays in the background.
+* **node CPU**: what the node's control group used meanwhile, with sshd, sudo and the journal.
+* **asked**: module calls by Ansible's own results (a loop counts each item, what runs on the
+  controller alone does not count), or pyinfra's operations.
+* **commands as root**: what sudo logged on the node during one run. With pipelining a module
+  call is one. Some actions of Ansible make several for one result; every fact of pyinfra is
+  one; Mitogen starts one Python and keeps it.
+* **KiB**: what went over the node's network interface, headers included.
+"""
+
+CAVEATS = """\
+## What to keep in mind
+
+* The node is a container on the machine that also runs the controller: there is no network
+  delay, and both share the cores. Over a real network every round trip counts more, which is
+  worse for whoever makes many. A DGX Spark's own cores are others.
+* The first two lines do more than the others: argument validation, causes from the applied
+  records, evidence per control, the whole of `ptxas_probe`, and the drift report with its pages.
+  The others run `tests/bench/look_at_ptxas.sh` instead of the probe: both binaries for real, but
+  one rule for one release of Triton. The real compile of `ptxas_compile` is switched off, as the
+  node has the binaries of Triton only.
+* The stock tasks gather no facts and run without our callback, which is kind to them. On a bare
+  node some of them could not predict at all, see [the design](design).
+* pyinfra and the stock tasks have one operation for each purpose of a package list, as the roles
+  have one control each. One for all packages would be quicker and could not tell them apart.
+* Mitogen is not tried by its makers with every ansible-core, and ansible-core announces the end
+  of strategy plugins that are not its own. Nothing here needs it.
+* One node: with more of them Ansible's forks and pyinfra's greenlets share the work differently.
+* The time service of the node is a stand-in that sleeps under the true unit's name.
+"""
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    return " / ".join(f"{value:.{digits}f}" for value in (min(values), median(values), max(values)))
+
+
+def column(way: Mapping[str, Any], name: str) -> list[float]:
+    return [cost[name] for cost in way["costs"]]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def tables(document: Mapping[str, Any]) -> str:
+    (base,) = [way for way in document["ways"] if way["key"] == BASE]
+    seconds, counts = [], []
+    for way in document["ways"]:
+        row = [way["title"]]
+        for name, _title in SECONDS:
+            values = column(way, name)
+            row += [spread(values), f"{median(values) / median(column(base, name)):.2f}"]
+        seconds.append(row)
+        traffic = [f"{median(column(way, name)):.0f}" for name in ("to_node", "from_node")]
+        counts.append([way["title"], str(way["asked"]), str(way["as_root"]), *traffic])
+    head = ["", *(word for _name, title in SECONDS for word in (title, "ratio"))]
+    return (
+        table(head, seconds)
+        + "\n"
+        + table(["", "asked", "commands as root", "KiB to the node", "KiB from the node"], counts)
+    )
+
+
+def page(document: Mapping[str, Any]) -> str:
+    where, versions = document["machine"], document["versions"]
+    facts = (
+        f"{document['date']}, {document['runs']} runs of each way in turn, on {where['cores']} cores "
+        f"({where['architecture']}, {where['memory']}, Linux {where['kernel']}); "
+        f"load average before the start: {where['load']}.\n"
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + ".\n"
+    )
+    commands = "".join(f"# {way['title']}\n{way['shown']}\n" for way in document["ways"])
+    return "\n".join(
+        (
+            INTRODUCTION,
+            "## Figures\n",
+            facts,
+            tables(document),
+            LEGEND,
+            "## Commands\n",
+            "All programs are those of `requirements/bench.lock`; inventories and every single run are in\n"
+            "`build/bench/`. More runs: `.venv/bin/python tests/bench/bench.py --runs 20`.\n",
+            f"```sh\n{commands}```\n",
+            CAVEATS,
+        )
+    )
