@@ -106,4 +106,4 @@ def fail(
 
 
 def _redacted(redact: Redactor, result: dict[str, object]) -> dict[str, Any]:
-    return cast("dict[str, Any]", redact(result))
+    return cast(dict[str, Any], redact(result))

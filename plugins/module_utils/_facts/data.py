@@ -83,7 +83,7 @@ def _kernel(facts: Facts, release: str) -> bool:
 def _kho_on(facts: Facts) -> bool:
     if not _kernel(facts, "7.0.0-1019-nvidia"):
         return False
-    parameters = cast("Mapping[str, Any]", _at(facts, "kernel/parameters"))
+    parameters = cast(Mapping[str, Any], _at(facts, "kernel/parameters"))
     return "off" not in parameters.get("kho", ())
 
 
@@ -93,14 +93,14 @@ def _cma_impossible(facts: Facts) -> bool:
 
 
 def _twin_mtu_differs(facts: Facts) -> bool:
-    ports = cast("Mapping[str, Any]", _at(facts, "network/connectx/ports"))
+    ports = cast(Mapping[str, Any], _at(facts, "network/connectx/ports"))
     return any(
         len({_at(facts, f"network/interfaces/{name}/mtu") for name in functions}) > 1 for functions in ports.values()
     )
 
 
 def _nic_slow_port(facts: Facts) -> bool:
-    ports = cast("Mapping[str, Any]", _at(facts, "network/connectx/ports"))
+    ports = cast(Mapping[str, Any], _at(facts, "network/connectx/ports"))
     return any(len(functions) == 1 for functions in ports.values()) and _at(facts, "is_spark") is True
 
 

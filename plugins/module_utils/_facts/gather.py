@@ -150,4 +150,4 @@ def _said(child: _Child) -> dict[str, Any]:
         answer = json.loads(bytes(child.data))
     except ValueError:  # it was killed while it spoke, or before
         answer = {"nothing": "the process that looked at it ended without an answer"}
-    return cast("dict[str, Any]", answer)
+    return cast(dict[str, Any], answer)

@@ -60,7 +60,7 @@ def clean(text: str) -> str:
 def settle(tree: Tree) -> tuple[dict[str, object], dict[str, str]]:
     """The values of ``tree`` and, by dotted path, the reasons of what is unknown in it."""
     reasons: dict[str, str] = {}
-    return cast("dict[str, object]", _settle(tree, "", reasons)), reasons
+    return cast(dict[str, object], _settle(tree, "", reasons)), reasons
 
 
 def _settle(node: Node, path: str, reasons: dict[str, str]) -> object:

@@ -288,7 +288,7 @@ class Run:
         print(f"spark-drift: stopping, at most {GRACE_SECONDS:g} s; the report will be partial", file=sys.stderr)
 
     def _read(self) -> None:
-        stream = cast("IO[str]", self._process.stdout)
+        stream = cast(IO[str], self._process.stdout)
         with self._log.open("w", encoding="utf-8") as log:
             for line in stream:
                 log.write(line)

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""Catalogues are read as they are written, and a broken one says where."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""The history of a report's own runs - first seen, age, trend - survives clocks and damage."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""The wrapper's arguments, environment and exit codes."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""Text of any origin becomes bounded, printable text."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""Waivers count as written, until their day, and say what is wrong with them."""
+
 from __future__ import annotations
 
 from datetime import date
