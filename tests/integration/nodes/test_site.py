@@ -101,13 +101,14 @@ class Site:
         return {control["id"]: control["state"] for control in host["controls"] if control["id"] in CONTROLS}
 
 
-# What a look must not move. Left out: logs, the login's own files, the run-time tree, and
-# /etc/hosts, which is written from outside whenever another node starts. Directories by the
-# time of their content: an overlay changes their inode when something below is first written.
-PRUNED = ("/proc", "/sys", "/run", "/tmp", "/var/log", "/home/ops", "/var/lib/systemd", "/root", "/etc/hosts")
+# What a look must not move. Left out: the journal and the records of the login, its own files,
+# and the run-time tree. Directories by the time of their content: an overlay changes their inode
+# when something below is first written.
+LOGIN = ("/var/log/journal", "/var/log/wtmp", "/var/log/btmp", "/var/log/lastlog", "/home/ops", "/root")
+PRUNED = ("/proc", "/sys", "/run", "/tmp", "/var/lib/systemd", *LOGIN)
 LOOKED_AT = (
     f"find / -xdev \\( {' -o '.join(f'-path {path}' for path in PRUNED)} \\) -prune -o "
-    "-type d -printf '%p %m %U:%G %T@\\n' -o -printf '%p %y %m %U:%G %s %C@\\n' | sort"
+    "-type d -printf '%p %m %U:%G %T@\\n' -o -printf '%p %y %m %U:%G %s %C@\\n' | grep -v '^/var/log ' | sort"
 )
 
 

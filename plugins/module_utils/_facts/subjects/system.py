@@ -7,7 +7,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.data import twin
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.look import Look
@@ -198,7 +198,7 @@ def containers(look: Look) -> dict[str, Node]:
     )
     return {
         "docker": {"version": learn(_version, look, "docker"), **settings},
-        "podman": {"version": learn(_version, look, "podman")},
+        "podman": {"version": learn(_podman, look)},
         "containerd": {"version": learn(_version, look, "containerd")},
         "nvidia_toolkit": {"version": learn(_version, look, "nvidia-ctk")},
         "cdi_specs": learn(_cdi_specs, look),
@@ -207,6 +207,14 @@ def containers(look: Look) -> dict[str, Node]:
 
 def _version(look: Look, name: str) -> str:
     return parse_containers.tool_version(look.run((look.tool(name), "--version")))
+
+
+def _podman(look: Look) -> str:
+    """From the package: podman itself makes folders in /run or /tmp even to say its version."""
+    version = _installed(look, ("podman",)).get("podman")
+    if version is None:
+        raise NotKnown("dpkg knows no installed podman")
+    return version
 
 
 def _cdi_specs(look: Look) -> dict[str, Node]:
@@ -223,9 +231,13 @@ def _cdi_spec(look: Look, path: str) -> dict[str, Node]:
 
 
 def packages(look: Look) -> dict[str, Node]:
+    return dict(_installed(look, PACKAGES))
+
+
+def _installed(look: Look, patterns: Sequence[str]) -> Mapping[str, str]:
     # Exit 1 only says that one of the patterns has no package.
     line = "--showformat=${Package},${Version},${db:Status-Status}\\n"
-    return dict(parse.dpkg_query(look.run((look.tool("dpkg-query"), "--show", line, *PACKAGES), accept=(0, 1))))
+    return parse.dpkg_query(look.run((look.tool("dpkg-query"), "--show", line, *patterns), accept=(0, 1)))
 
 
 def security(look: Look) -> dict[str, Node]:

@@ -208,7 +208,6 @@ def spark() -> FactNode:
     node.answer("/usr/local/cuda-13.0/bin/nvcc", "--version", out=shapes.NVCC)
     node.answer("/usr/bin/busctl", "--system", "--no-pager", "--auto-start=no", out=shapes.OTA_SNAPSHOT)
     node.answer("/usr/bin/docker", "--version", out="Docker version 29.2.1, build a5c7197\n")
-    node.answer("/usr/bin/podman", "--version", out="podman version 4.9.3\n")
     node.answer("/usr/bin/containerd", "--version", out="containerd containerd.io v2.2.1 dea7da592f5d\n")
     node.answer("/usr/bin/nvidia-ctk", "--version", out="NVIDIA Container Toolkit CLI version 1.20.1\ncommit: 0\n")
     node.answer("/usr/bin/dpkg-query", "--show", out=shapes.DPKG, err="no packages found matching runc", rc=1)
