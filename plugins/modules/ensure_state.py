@@ -241,7 +241,9 @@ options:
         default: []
         suboptions:
           path:
-            description: Mount point.
+            description:
+              - Mount point, made when it is missing. O(controls[].directories) with the same path
+                declares the root of what is mounted there.
             type: str
             required: true
           source:

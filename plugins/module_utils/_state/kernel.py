@@ -18,6 +18,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import S
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     ControlSpec,
+    Directory,
     File,
     KernelModule,
     Mount,
@@ -54,7 +55,7 @@ def sysctl_file(role: str) -> str:
 
 def sysctl_path(name: str) -> str:
     """``net.ipv4.conf.eth0/1.forwarding`` → /proc/sys/net/ipv4/conf/eth0.1/forwarding, as sysctl(8) does."""
-    return "/proc/sys/" + name.translate(str.maketrans("./", "/."))
+    return "/proc/sys/" + dotted(name).translate(str.maketrans("./", "/."))
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,10 @@ def plan_module(wanted: KernelModule, seen: Seen, world: World, sheet: Sheet) ->
             sheet.will("unload_module", wanted.name)
 
 
-def plan_mount(wanted: Mount, seen: Seen, world: World, sheet: Sheet) -> None:
+def plan_mount(wanted: Mount, root: Directory | None, seen: Seen, world: World, sheet: Sheet) -> None:
+    """``root``: what the document declares of the mount point, which then means the root of what is
+    mounted there. Nobody can see that before it is mounted, so it is set right after.
+    """
     key = f"mount {wanted.path}"
     live = seen.mounts.get(wanted.path)
     if isinstance(seen.fstab, Unknown):
@@ -227,18 +231,24 @@ def plan_mount(wanted: Mount, seen: Seen, world: World, sheet: Sheet) -> None:
         sheet.will("reload_manager", "systemd")
     if live is None:
         sheet.differs(f"{key}: live", "not mounted", f"{wanted.source} ({wanted.fstype})")
-        sheet.will("mount", wanted.path)
-    elif live[1] != wanted.fstype:
+        _will_mount(wanted, root, sheet)
+    elif live[1] != wanted.fstype and wanted.fstype != "none":  # bound folders show the type they come from
         sheet.differs(f"{key}: live", f"{live[0]} ({live[1]})", f"{wanted.source} ({wanted.fstype})")
         if world.allows(sheet, wanted.path):
             sheet.will("unmount", wanted.path)
-            sheet.will("mount", wanted.path)
+            _will_mount(wanted, root, sheet)
     else:
         missing = tuple(o for o in wanted.options if o in LIVE_FLAGS and o not in live[2])
         if missing:
             sheet.differs(f"{key}: live options", ",".join(live[2]), ",".join((*live[2], *missing)))
             sheet.will("remount", wanted.path, ",".join(wanted.options))
     world.directories.add(wanted.path)
+
+
+def _will_mount(wanted: Mount, root: Directory | None, sheet: Sheet) -> None:
+    sheet.will("mount", wanted.path)
+    if root is not None:
+        sheet.will("set_attributes", wanted.path, root.mode, root.owner, root.group)
 
 
 # Options that the kernel shows as they were given; the others are consumed by mount(8) or systemd.

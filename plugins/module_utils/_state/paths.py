@@ -202,6 +202,13 @@ def plan_directory(wanted: Directory, seen: Mapping[str, Seen | Unknown], world:
     world.directories.add(wanted.path)
 
 
+def plan_mount_point(path: str, seen: Mapping[str, Seen | Unknown], world: World, sheet: Sheet) -> None:
+    """Where something is to be mounted there must be a directory; a missing one is made, as parents are."""
+    found = seen[path]
+    if isinstance(found, Seen) and found.stat is None and path not in world.directories:
+        _plan_parents(f"{path}/.", seen, world, sheet)
+
+
 def plan_file(
     whole: Whole,
     seen: Mapping[str, Seen | Unknown],

@@ -63,6 +63,7 @@ class EnsureState:
         self.document = document
         self.title = f"role {document.role}"
         self._files = {control.id: files_of(control, document.role) for control in document.selected}
+        self._directories = {d.path: d for control in document.selected for d in control.directories}
         self._wholes = paths.assemble((control, file) for control, files in self._files.items() for file in files)
 
     # --- looking ---
@@ -78,6 +79,7 @@ class EnsureState:
             *content,
             *(d.path for c in controls for d in c.directories),
             *(x.path for c in controls for x in c.links),
+            *(m.path for c in controls for m in c.mounts),
         ]
         return Seen(
             packages.observe(reader, {c.id: c.packages for c in controls}, recommends=document.install_recommends),
@@ -148,7 +150,8 @@ class EnsureState:
         for sysctl in control.sysctls:
             kernel.plan_sysctl(sysctl, seen.kernel, world, sheet)
         for mount in control.mounts:
-            kernel.plan_mount(mount, seen.kernel, world, sheet)
+            paths.plan_mount_point(mount.path, seen.paths, world, sheet)
+            kernel.plan_mount(mount, self._directories.get(mount.path), seen.kernel, world, sheet)
         for assertion in control.assertions:
             if assertion.state == "drifted":
                 sheet.differs(assertion.name, assertion.found, assertion.wanted, assertion.reason)

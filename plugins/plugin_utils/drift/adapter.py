@@ -139,6 +139,8 @@ class Adapter:
             counts.setdefault(status, 1)
             why = why or _why(data)
         event: Event = {"check": check, "n": counts}
+        if machine := machine_line(data.get("ansible_facts")):
+            event["machine"] = machine
         if why:
             event["why"] = why
         if reported:
@@ -149,6 +151,29 @@ class Adapter:
             before, after = differences(item.get("diff") for item in items)
             event |= {"before": before, "after": after} if before or after else {}
         return event
+
+
+def machine_line(facts: object) -> str:
+    """What spark_facts found, as one line for a reader: which machine is this report about?"""
+    spark = facts.get("spark") if isinstance(facts, Mapping) else None
+    if not isinstance(spark, Mapping):
+        return ""
+
+    def part(subject: str, name: str) -> Any:
+        return (spark.get(subject) or {}).get(name)
+
+    devices = [device for device in part("gpu", "devices") or () if isinstance(device, Mapping)]
+    gpus = [f"{gpu.get('name')}, driver {gpu.get('driver_version')}" for gpu in devices if gpu.get("name")]
+    system = (part("kernel", "os") or {}).get("pretty_name")
+    total = part("memory", "total_bytes")
+    parts = [
+        part("machine", "model") or part("machine", "product"),
+        *gpus[:4],
+        system,
+        part("kernel", "release") and f"kernel {part('kernel', 'release')}",
+        isinstance(total, int) and f"{total / 2**30:.0f} GiB",
+    ]
+    return text.line(", ".join(str(one) for one in parts if one), 300)
 
 
 def action_of(task: Any) -> str:

@@ -74,6 +74,7 @@ class HostVerdict:
         self._controls: dict[str, Control] = {}
         self._traces: dict[str, _Trace] = {}
         self._last = ""
+        self._machine = ""
         self._unreachable = ""
         self._unreachable_after = ""
 
@@ -83,6 +84,7 @@ class HostVerdict:
         task = self._run.tasks.get(str(result.get("k"))) or {}
         label = _label(task, result)
         counts = result.get("n") or {}
+        self._machine = str(result.get("machine") or self._machine)
         role = str(task.get("role") or "")
         included = str(task.get("role_included") or "")
         if counts.get("unreachable") and not result.get("ignored"):
@@ -201,7 +203,8 @@ class HostVerdict:
         elif not self._run.complete:
             state, reason = "partial", f"the run was not complete (last task: {self._last or 'none'})"
         controls = sorted(self._controls.values(), key=lambda c: (order.get(c["id"], len(order)), c["id"]))
-        return {"state": state, "reason": reason, "controls": [self._lean(control) for control in controls]}
+        about = {"machine": self._machine} if self._machine else {}
+        return {"state": state, "reason": reason, **about, "controls": [self._lean(control) for control in controls]}
 
     def _absent(self, role: str, unreachable: bool, early: bool) -> tuple[str, str]:
         """Why a promised control has no evidence. In doubt it is unknown."""

@@ -212,6 +212,8 @@ class _Board:
         told = f"{counts or 'no controls'}{tail}"
         name = clip(self.say(host.name), max(self.columns - 2 - width(told), 20), self.mark)
         lines = [f"{self.paint(name, 'strong')}  {told}"]
+        if host.machine:
+            lines += [f"  {line}" for line in wrap(self.say(host.machine), self.columns - 2)]
         if host.state == "partial":
             lines += self.wrapped("STOPPED", self.say(host.reason) or "a task failed and ended this host", "critical")
         drifted = [f for f in findings if f.state == "drifted"]

@@ -197,6 +197,7 @@ def _document(view: Report, longest: int, most: int | None) -> dict[str, object]
                 "name": host.name,
                 "state": host.state,
                 "reason": cut(host.reason, longest),
+                "machine": cut(host.machine, longest),
                 "counts": [host.counts[state] for state in STATES],
                 "rows": rows,
             }

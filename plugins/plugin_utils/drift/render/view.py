@@ -110,6 +110,7 @@ class Host:
     name: str
     state: str
     reason: str
+    machine: str  # one line about it, if its facts were gathered
     counts: Mapping[str, int]
     index: int  # position in the document
     findings: tuple[Finding, ...]  # worst first
@@ -302,7 +303,8 @@ def _host(raw: Mapping[str, object], index: int, catalogue: _Catalogue) -> Host:
     if state not in ("reached", "unreachable", "partial"):
         state, reason = "partial", reason or f"the report gives the host state {one_line(state, 40) or 'nothing'}"
     name = one_line(raw.get("name"), 255) or "(no name)"
-    return Host(name, str(state), reason, counts, index, tuple(findings), tuple(in_sync))
+    machine = one_line(raw.get("machine"), 300)
+    return Host(name, str(state), reason, machine, counts, index, tuple(findings), tuple(in_sync))
 
 
 def _badness(finding: Finding) -> tuple[int, int, str]:

@@ -167,6 +167,7 @@
     return make("div", { class: "host-head" },
       make("h2", {}, make("bdi", { text: host.name }), ...(state ? [" ", state] : [])),
       make("span", { class: "hint", text: `${many(number, "finding")}, ${host.counts[3]} in sync` }),
+      host.machine ? make("p", { class: "hint", text: host.machine }) : null,
       host.reason && host.state !== "reached" ? make("p", { class: "reason", text: host.reason }) : null);
   }
 
