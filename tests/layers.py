@@ -23,6 +23,10 @@ PYTHON = str(ROOT / ".venv" / "bin" / "python")
 TOOLS = "tests/tools"
 
 
+# Only for tests that neither start Ansible nor share anything: the others measure, or wait for, the machine.
+BOTH_CORES = ("-n", "2")
+
+
 def pytest(name: str, *arguments: str, **env: str) -> Step:
     return Step(name, (PYTHON, "-m", "pytest", "-q", *arguments), junit=True, env=env)
 
@@ -65,13 +69,13 @@ LAYERS = (
     Layer(
         "unit",
         "code that runs on a node decides rightly, with the standard library alone",
-        (pytest("unit", "-p", "no_ansible", UNITS, PYTHONPATH=TOOLS),),
+        (pytest("unit", *BOTH_CORES, "-p", "no_ansible", UNITS, PYTHONPATH=TOOLS),),
         (present(UNITS),),
     ),
     Layer(
         "plugins",
         "modules, filters and other plugins do so inside Ansible; the tools of this repository too",
-        (pytest("plugins", "tests/unit", f"--ignore={UNITS}"),),
+        (pytest("plugins", *BOTH_CORES, "tests/unit", f"--ignore={UNITS}"),),
         (present("tests/unit"),),
         wants=(tool("strace", "strace"),),
     ),
@@ -112,7 +116,7 @@ LAYERS = (
     Layer(
         "node-python",
         "node code passes its tests on the oldest Python of a node, with nothing of Ansible installed",
-        (elsewhere("oldest", "unit", "node-python", UNITS),),
+        (elsewhere("oldest", "unit", "node-python", *BOTH_CORES, UNITS),),
         (interpreter("oldest"), present(UNITS)),
     ),
     Layer(
@@ -156,7 +160,7 @@ LAYERS = (
         "newest",
         "the same holds for the newest ansible-core, which needs a newer Python",
         (
-            elsewhere("newest", "test", "plugins", "tests/unit"),
+            elsewhere("newest", "test", "plugins", *BOTH_CORES, "tests/unit"),
             elsewhere("newest", "test", "drift", "tests/integration/drift"),
         ),
         (interpreter("newest"), present("tests/unit"), present("tests/integration/drift")),
