@@ -25,6 +25,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     packages,
     paths,
     record,
+    turn,
     units,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
@@ -183,18 +184,21 @@ class EnsureState:
                 why="half of the steps would fail after the first half was done",
                 fix="use become: true (the playbooks of this collection do), or --check to only look",
             )
-        for step in plan.steps:
-            try:
-                self._do(step, reader, writer)
-            except OSError as error:
-                raise NodeError(
-                    "state.step_failed",
-                    wanted=step.text(),
-                    found=f"{error.strerror} ({error.filename or step.target})",
-                    why="the steps after this one were not tried; those before it are done",
-                    fix="mend the cause and run the play again: it goes on where this run stopped",
-                ) from error
-        units.survived(unique(s.target for s in plan.steps if s.action in ("start_unit", "restart_unit")), writer)
+        with turn.taken(writer) as waited:
+            steps = self.plan(reader).steps if waited else plan.steps
+            for step in steps:
+                try:
+                    self._do(step, reader, writer)
+                except OSError as error:
+                    raise NodeError(
+                        "state.step_failed",
+                        wanted=step.text(),
+                        found=f"{error.strerror} ({error.filename or step.target})",
+                        why="the steps after this one were not tried; those before it are done",
+                        fix="mend the cause and run the play again: it goes on where this run stopped",
+                    ) from error
+            started = (step.target for step in steps if step.action in ("start_unit", "restart_unit"))
+            units.survived(unique(started), writer)
 
     def _do(self, step: Step, reader: Reader, writer: Writer) -> None:
         document = self.document
