@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Groups and users, beside ansible.builtin.group and ansible.builtin.user."""
+
+from __future__ import annotations
+
+import differential
+import pytest
+from differential import Case
+
+
+def group(name: str, at: str, *, prepare: str = "true", **options: object) -> Case:
+    given = options.pop("given", {})
+    return Case(
+        name=f"group: {name}",
+        ours={"groups": [{"name": at, **given}]},
+        stock=[{"ansible.builtin.group": {"name": at, **given}}],
+        look=options.pop("look", f"getent group {at} | cut -d: -f1,3,4"),
+        prepare=prepare,
+        **options,
+    )
+
+
+def user(name: str, at: str, *, prepare: str = "true", **options: object) -> Case:
+    given = options.pop("given", {})
+    stock = {"name": at, "create_home": False, "append": True, **given}
+    return Case(
+        name=f"user: {name}",
+        ours=options.pop("ours", {"users": [{"name": at, **given}]}),
+        stock=options.pop("stock", [{"ansible.builtin.user": stock}]),
+        look=options.pop("look", f"getent passwd {at} | cut -d: -f1,3,5-; id -Gn {at} | tr ' ' '\\n' | sort"),
+        prepare=prepare,
+        **options,
+    )
+
+
+CASES = (
+    group("not there", "dg-absent", given={"gid": 4701}),
+    group("as declared", "dg-same", given={"gid": 4702}, prepare="groupadd -g 4702 dg-same", says="ok"),
+    group("any number will do", "dg-any", prepare="groupadd -g 4790 dg-any", says="ok"),
+    group("from the system range", "dg-system", given={"system": True},
+          look="[ $(getent group dg-system | cut -d: -f3) -lt 1000 ] && echo system"),
+    group("another number", "dg-number", given={"gid": 4704}, prepare="groupadd -g 4703 dg-number", blocked=True,
+          same_end=False, ours_ends="dg-number:4703:",
+          truer="Files keep the old number, and whoever gets it next owns them: the operator names the group first."),
+    group("another number, confirmed", "dg-renumber", given={"gid": 4706}, prepare="groupadd -g 4705 dg-renumber",
+          confirm=("dg-renumber",)),
+    user("not there", "du-absent", given={"uid": 4601, "shell": "/usr/sbin/nologin", "home": "/opt/x",
+         "comment": "A b"}),
+    user("as declared", "du-same", given={"uid": 4602, "shell": "/bin/bash"}, says="ok",
+         prepare="useradd -M -u 4602 -s /bin/bash du-same"),
+    user("from the system range", "du-system", given={"system": True},
+         look="[ $(id -u du-system) -lt 1000 ] && getent passwd du-system | cut -d: -f1,5-"),
+    user("another shell", "du-shell", given={"shell": "/usr/sbin/nologin"},
+         prepare="useradd -M -u 4603 -s /bin/bash du-shell"),
+    user("another home", "du-home", given={"home": "/opt/new"}, prepare="useradd -M -u 4604 du-home"),
+    user("another comment", "du-comment", given={"comment": "New: name"[:3]},
+         prepare="useradd -M -u 4605 -c Old du-comment"),
+    user("another primary group", "du-primary", given={"group": "daemon"}, prepare="useradd -M -u 4606 du-primary"),
+    user("a further group", "du-further", given={"groups": ["daemon", "games"]},
+         prepare="useradd -M -u 4607 -G games,mail du-further"),
+    user("in all its groups", "du-member", given={"groups": ["games"]}, says="ok",
+         prepare="useradd -M -u 4608 -G games,mail du-member"),
+    user("its primary group is named as a further one too", "du-twice", given={"group": "daemon", "groups": ["daemon"]},
+         prepare="useradd -M -u 4609 -g daemon du-twice", says="ok", stock_says=("changed", "changed", "ok"),
+         truer="Who has it as primary group is in the group already."),
+    user("another number", "du-number", given={"uid": 4611}, prepare="useradd -M -u 4610 du-number", blocked=True,
+         same_end=False, ours_ends="du-number:4610::/home/du-number:/bin/sh\ndu-number",
+         truer="Files keep the old number, and whoever gets it next owns them: the operator names the user first."),
+    user("another number, confirmed", "du-renumber", given={"uid": 4613}, prepare="useradd -M -u 4612 du-renumber",
+         confirm=("du-renumber",)),
+    user("a new one in a group made by the same role", "du-new",
+         ours={"groups": [{"name": "dg-new"}], "users": [{"name": "du-new", "uid": 4614, "group": "dg-new"}]},
+         stock=[{"ansible.builtin.group": {"name": "dg-new"}},
+                {"ansible.builtin.user": {"name": "du-new", "uid": 4614, "group": "dg-new", "create_home": False}}]),
+    user("an old one into a group made by the same role", "du-old", prepare="useradd -M -u 4615 du-old",
+         ours={"groups": [{"name": "dg-old"}], "users": [{"name": "du-old", "groups": ["dg-old"]}]},
+         stock=[{"ansible.builtin.group": {"name": "dg-old"}},
+                {"ansible.builtin.user": {"name": "du-old", "groups": ["dg-old"], "append": True}}],
+         stock_says=("failed", "changed", "ok"),
+         truer="Stock cannot look up a group in check mode that an earlier task would have made."),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcomes(make_node, tmp_path_factory):
+    return differential.run(CASES, differential.pair(make_node), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_as_stock_or_truer(case, outcomes):
+    differential.judge(case, outcomes[case.name])

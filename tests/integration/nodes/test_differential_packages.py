@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packages and holds, beside ansible.builtin.apt and ansible.builtin.dpkg_selections."""
+
+from __future__ import annotations
+
+import apt_repo
+import differential
+import pytest
+from differential import Case
+
+REPOSITORY = apt_repo.AptRepo("differential")
+LATER = apt_repo.AptRepo("differential-later")
+P = apt_repo.Package
+OFFERED = [
+    *(P(f"d-{name}") for name in ("absent", "same", "half", "held", "keep", "unheld", "cut", "gone", "stays", "named",
+    "two")),
+    *(P(f"d-{name}", version) for name in ("older", "newer", "pinned", "heldnew", "theirs") for version in ("1.0",
+    "2.0")),
+    P("d-rc2", files={"/etc/d-rc2.conf": "x\n"}, conffiles=("/etc/d-rc2.conf",)),
+    P("d-provider", provides="d-virtual"),
+    P("d-old"), P("d-new", conflicts="d-old"),
+    P("d-old2"), P("d-new2", conflicts="d-old2"),
+    P("d-extra"), P("d-recommends", recommends="d-extra"),
+    P("d-first"), P("d-second"),
+]  # fmt: skip
+
+
+def apt(*names: str, **options: object) -> dict[str, dict[str, object]]:
+    return {"ansible.builtin.apt": {"name": [*names], "state": "present", "install_recommends": False, **options}}
+
+
+def hold(name: str) -> dict[str, dict[str, object]]:
+    return {"ansible.builtin.dpkg_selections": {"name": name, "selection": "hold"}}
+
+
+def look(*names: str) -> str:
+    return f"dpkg-query -W -f '${{Package}} ${{Version}} ${{db:Status-Abbrev}}\\n' {' '.join(names)} 2>/dev/null; true"
+
+
+def case(name: str, *names: str, **options: object) -> Case:
+    packages = [n.split("=")[0] for n in names]
+    options.setdefault("ours", {"packages": [*names]})
+    options.setdefault("stock", [apt(*names, allow_downgrade=any("=" in n for n in names))])
+    options.setdefault("look", look(*packages))
+    install = options.pop("installed", ())
+    prepare = f"apt-get install -qy --no-install-recommends {' '.join(install)}; " if install else ""
+    return Case(name=name, prepare=prepare + options.pop("prepare", "true"), **options)
+
+
+# Each in a run of its own: whatever installs next would mend the first, and fail on the second.
+ALONE = (
+    case("unpacked and not configured", "d-half", prepare="dpkg --unpack /srv/apt/differential/d-half_1.0_all.deb"),
+    case("dpkg was interrupted", "d-cut",
+         prepare="dpkg --unpack /srv/apt/differential/d-cut_1.0_all.deb; dpkg -s d-cut > /var/lib/dpkg/updates/0000",
+         stock_says=("changed", "failed", "failed"), same_end=False, ours_ends="d-cut 1.0 ii",
+         truer="Stock's check promises a change that its run cannot make; ours finishes what was interrupted."),
+)  # fmt: skip
+
+CASES = (
+    *ALONE,
+    case("not there", "d-absent"),
+    case("as declared", "d-same", installed=["d-same"], says="ok"),
+    case("any version will do", "d-older", installed=["d-older=1.0"], says="ok"),
+    case("an older version is there", "d-newer=2.0", installed=["d-newer=1.0"]),
+    case("a newer version is there", "d-pinned=1.0", installed=["d-pinned=2.0"]),
+    case("removed but for its configuration", "d-rc2", installed=["d-rc2"], prepare="apt-get remove -qy d-rc2"),
+    case("provided by another package", "d-virtual", installed=["d-provider"], says="ok", look=look("d-provider")),
+    case("recommendations are left out", "d-recommends", look=look("d-recommends", "d-extra")),
+    case("one of two will do, and the second is there", "d-first | d-second", installed=["d-second"], says="ok",
+         stock=[apt("d-first")], stock_says=("changed", "changed", "ok"), look=look("d-first", "d-second"),
+         same_end=False,
+         ours_ends="d-second 1.0 ii",
+         truer="Alternatives cannot be declared to stock; what an administrator chose is adopted."),
+    case("two controls install in one call", "d-two", "d-named"),
+    case("removal, confirmed", "d-gone", installed=["d-gone"], ours={"absent_packages": ["d-gone"]},
+         confirm=("d-gone",),
+         stock=[apt("d-gone", state="absent")]),
+    case("removal of what is not there", "d-gone-already", ours={"absent_packages": ["d-gone-already"]}, says="ok",
+         stock=[apt("d-gone-already", state="absent")]),
+    case("removal", "d-stays", installed=["d-stays"], ours={"absent_packages": ["d-stays"]}, blocked=True,
+         same_end=False,
+         stock=[apt("d-stays", state="absent")], ours_ends="d-stays 1.0 ii",
+         truer="A package that somebody relies on is removed only when the operator names it."),
+    case("installing would remove another", "d-new", installed=["d-old"], look=look("d-new", "d-old"), blocked=True,
+         same_end=False, ours_ends="d-old 1.0 ii",
+         truer="Stock removes the other package as a by-product and mentions it only in its output."),
+    case("installing would remove another, confirmed", "d-new2", installed=["d-old2"], look=look("d-new2", "d-old2"),
+         confirm=("d-old2",)),
+    case("a hold", "d-held", installed=["d-held"], ours={"packages": ["d-held"], "holds": ["d-held"]},
+         stock=[hold("d-held")]),
+    case("held already", "d-keep", installed=["d-keep"], prepare="apt-mark hold d-keep", says="ok",
+         ours={"packages": ["d-keep"], "holds": ["d-keep"]}, stock=[hold("d-keep")]),
+    case("installed and held in one go", "d-unheld", ours={"packages": ["d-unheld"], "holds": ["d-unheld"]},
+         stock=[apt("d-unheld"), hold("d-unheld")], stock_says=("failed", "changed", "ok"),
+         truer="Stock cannot hold in check mode what an earlier task would have installed."),
+    case("held by somebody at another version", "d-theirs=2.0", installed=["d-theirs=1.0"],
+         prepare="apt-mark hold d-theirs",
+         stock=[apt("d-theirs=2.0", allow_change_held_packages=True)], blocked=True, same_end=False,
+         ours_ends="d-theirs 1.0 hi",
+         truer="Stock fails without allow_change_held_packages; with it, it drops the hold of whoever set it."),
+    case("held at another version than declared", "d-heldnew=2.0", installed=["d-heldnew=1.0"],
+         prepare="apt-mark hold d-heldnew",
+         ours={"packages": ["d-heldnew=2.0"], "holds": ["d-heldnew"]},
+         stock=[apt("d-heldnew=2.0", allow_change_held_packages=True), hold("d-heldnew")]),
+    Case("from a source that the same role adds",
+         ours={"files": [{"path": "/etc/apt/sources.list.d/d-later.list", "content": LATER.source}]},
+         stock=[{"ansible.builtin.copy": {"dest": "/etc/apt/sources.list.d/d-later.list",
+         "content": LATER.source + "\n"}}],
+         look="cat /etc/apt/sources.list.d/d-later.list"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcomes(make_node, tmp_path_factory):
+    machines = differential.pair(make_node)
+    REPOSITORY.publish(OFFERED)
+    LATER.publish([P("d-later")])
+    for machine in machines:
+        machine.use(REPOSITORY)
+    runs = tmp_path_factory.mktemp("runs")
+    found = differential.run(CASES[len(ALONE) :], machines, runs)
+    for case in ALONE:
+        found |= differential.run([case], machines, runs)
+    yield found
+    REPOSITORY.remove()
+    LATER.remove()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_as_stock_or_truer(case, outcomes):
+    differential.judge(case, outcomes[case.name])
