@@ -182,8 +182,8 @@ LAYERS = (
     Layer(
         "kill",
         "a run that is cut off anywhere is finished by the next one",
-        (pytest("kill", "tests/integration/kill"),),
-        (present("tests/integration/kill"), *nodes()),
+        (pytest("kill", "tests/integration/nodes/test_kill.py", KILL_POINTS="50"),),
+        (present("tests/integration/nodes/test_kill.py"), *nodes()),
         on_demand=True,
     ),
     Layer(
