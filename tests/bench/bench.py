@@ -59,7 +59,10 @@ class Way:
 
     @property
     def shown(self) -> str:
-        return " ".join([*(f"{name}={value}" for name, value in self.env.items()), *self.argv])
+        settings = {
+            name: re.sub(r"^build/venvs/.*/(?=ansible_mitogen/)", "…/", value) for name, value in self.env.items()
+        }
+        return " ".join([*(f"{name}={value}" for name, value in settings.items()), *self.argv])
 
 
 def ways(mitogen: str) -> tuple[Way, ...]:
@@ -77,6 +80,16 @@ def ways(mitogen: str) -> tuple[Way, ...]:
         Way("stock-mitogen", "stock tasks, Mitogen", stock, {**silent, **by_mitogen}),
         Way("pyinfra", "pyinfra", pyinfra),
     )
+
+
+@dataclass(frozen=True)
+class Look:
+    """asked: module calls or operations; moved and failed: the names of those that would change, or ended badly."""
+
+    asked: int
+    as_root: int
+    moved: list[str]
+    failed: list[str]
 
 
 class Bench:
@@ -103,45 +116,55 @@ class Bench:
             **more,
         }
 
-    def run(self, way: Way, *more: str, **env: str) -> str:
-        done = subprocess.run(
+    def run(self, way: Way, *more: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [self.bin / way.argv[0], *way.argv[1:], *more],
             cwd=REPO, env=self.environment(way, **env), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=LIMIT, check=False,
         )  # fmt: skip
-        if done.returncode:
-            raise SystemExit(
-                f"bench: exit {done.returncode}: {way.shown}\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}"
-            )
-        return done.stdout
 
     def converge(self) -> None:
-        apply = Way("apply", "", tuple(word for word in ways("")[0].argv if word != "--check"))
-        self.run(apply)
+        done = self.run(Way("apply", "", tuple(word for word in ways("")[0].argv if word != "--check")))
+        if done.returncode:
+            raise SystemExit(f"bench: the node could not be converged\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
 
-    def prove(self, way: Way) -> dict[str, int]:
-        """Not measured: the way works, finds nothing to change, and how much it asked for that."""
+    def look(self, way: Way) -> Look:
+        """One run that is not measured, for what it found and how much it asked for that."""
         before = calls.as_root(NODE)
         if way.is_ansible:
             lines = WORK / f"{way.key}.jsonl"
             lines.unlink(missing_ok=True)
             enabled = "task_results" if "ANSIBLE_CONFIG" in way.env else f"task_results,{DRIFT}"
-            self.run(
+            done = self.run(
                 way, ANSIBLE_CALLBACKS_ENABLED=enabled, ANSIBLE_CALLBACK_PLUGINS=str(testing.CALLBACKS),
                 TASK_RESULTS=str(lines),
             )  # fmt: skip
-            tasks = [json.loads(line) for line in lines.read_text().splitlines()]
+            tasks = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
             asked = calls.by_role(tasks, NODE).total()
-            moved = [task["task"] for task in tasks if task["status"] not in ("ok", "skipped")]
+            moved = [task["task"] for task in tasks if task["status"] == "changed"]
+            failed = [
+                f"{task['task']}: {task['result'].get('msg', '')}" for task in tasks if task["status"] == "failed"
+            ]
         else:
-            plan = json.loads(self.run(way, "--json"))["plan"]
+            done = self.run(way, "--json")
+            plan = json.loads(done.stdout)["plan"] if done.returncode == 0 else []
             asked = len(plan)
             moved = [
                 step["name"] for step in plan if step["hosts_with_change"] or step["hosts_with_conditional_change"]
             ]
-        if moved or not asked:
-            raise SystemExit(f"bench: {way.title} does not find the node as declared, so it does other work: {moved}")
-        return {"asked": asked, "as_root": calls.as_root(NODE) - before}
+            failed = done.stderr.strip().splitlines()[-1:] if done.returncode else []
+        if done.returncode and not failed:
+            raise SystemExit(
+                f"bench: exit {done.returncode}: {way.shown}\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}"
+            )
+        return Look(asked, calls.as_root(NODE) - before, moved, failed)
+
+    def prove(self, way: Way) -> Look:
+        """The node is as declared for this way too, so that all of them have the same to do."""
+        found = self.look(way)
+        if found.moved or found.failed or not found.asked:
+            raise SystemExit(f"bench: {way.title} does not find the node as declared: {found}")
+        return found
 
     def measure(self, way: Way) -> dict[str, float]:
         """From no connection to no connection."""
@@ -253,6 +276,7 @@ def main() -> int:
     found = machine()  # the load before ours
     try:
         bench = Bench(python)
+        bare = {way.key: asdict(bench.look(way)) for way in chosen}
         bench.converge()
         counts = {way.key: bench.prove(way) for way in chosen}
         costs: dict[str, list[dict[str, float]]] = {way.key: [] for way in chosen}
@@ -265,7 +289,18 @@ def main() -> int:
             "runs": options.runs,
             "machine": found,
             "versions": versions(bench),
-            "ways": [{**asdict(way), "shown": way.shown, **counts[way.key], "costs": costs[way.key]} for way in chosen],
+            "ways": [
+                {
+                    "key": way.key,
+                    "title": way.title,
+                    "shown": way.shown,
+                    "asked": counts[way.key].asked,
+                    "as_root": counts[way.key].as_root,
+                    "bare": bare[way.key],
+                    "costs": costs[way.key],
+                }
+                for way in chosen
+            ],
         }
     finally:
         node_control.down([NODE])

