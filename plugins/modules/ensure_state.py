@@ -137,8 +137,8 @@ options:
             type: str
             default: root
           mode:
-            description: Octal mode, quoted.
-            type: str
+            description: Octal mode, quoted; a number is refused, since YAML makes 420 of 0644.
+            type: raw
             default: "0755"
       files:
         description:
@@ -155,7 +155,8 @@ options:
           content:
             description:
               - Text, with a line end added to the last line if it lacks one.
-              - C(${secret:name}) stands for the value of that name in O(secrets).
+              - C(${secret:name}) stands for the value of that name in O(secrets). Such a file must
+                have a mode that is closed to others.
             type: str
             default: ""
           owner:
@@ -167,8 +168,8 @@ options:
             type: str
             default: root
           mode:
-            description: Octal mode, quoted.
-            type: str
+            description: Octal mode, quoted; a number is refused, since YAML makes 420 of 0644.
+            type: raw
             default: "0644"
           state:
             description: With V(absent) the path is a victim that O(confirm) must name.

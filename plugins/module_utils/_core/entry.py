@@ -90,7 +90,7 @@ def finish(module: Module, subject: Subject, *, secrets: Mapping[str, str] | Non
         found = subject.plan(reader)
         result = result_of(found, subject.title)
         if not module.check_mode:
-            converge(subject, found, reader, HostWriter())
+            converge(subject, found, reader, HostWriter(redact.text))
     except SparkError as error:
         fail(module, error, redact, result)
         return

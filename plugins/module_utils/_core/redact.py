@@ -6,6 +6,8 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable
 
 HIDDEN = "<secret>"
@@ -14,12 +16,14 @@ HIDDEN = "<secret>"
 class Redactor:
     """Replaces every known secret, in any string of any nesting, by ``<secret>``.
 
-    Secrets shorter than four characters are refused by ``__init__``: replacing them would
-    turn the whole result into noise and still give them away by their length.
+    Those shorter than four characters are left alone: replacing them would turn the result into
+    noise and still give them away by their length. ``ensure_state`` refuses such secrets.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         lines = {part for secret in secrets for part in (secret, *secret.splitlines())}
+        # Tools quote what they do not like, and so do Python and JSON.
+        lines |= {form for part in lines for form in (repr(part)[1:-1], json.dumps(part)[1:-1], shlex.quote(part))}
         # Longest first, so that a secret that contains another one is replaced whole.
         self._secrets = sorted((s for s in lines if len(s.strip()) >= 4), key=len, reverse=True)
 

@@ -13,10 +13,13 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import stat
 import traceback
 from collections.abc import Callable
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError
+
+NOBODY = 65534
 
 
 def with_rights_of_owner(path: str, function: Callable[[], dict[str, object]]) -> dict[str, object]:
@@ -24,11 +27,8 @@ def with_rights_of_owner(path: str, function: Callable[[], dict[str, object]]) -
 
     The result must be JSON. A SparkError of the function is raised here as it was there.
     """
-    try:
-        owner = os.stat(path).st_uid
-    except OSError:
-        owner = 0
-    if os.geteuid() != 0 or owner == 0:
+    owner = 0 if os.geteuid() else somebody_else(path)
+    if owner == 0:
         return function()
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -64,6 +64,37 @@ def with_rights_of_owner(path: str, function: Callable[[], dict[str, object]]) -
     return _answer(json.loads(text))
 
 
+def somebody_else(path: str) -> int:
+    """The first user but root who can decide what ``path`` leads to; 0 when only root can.
+
+    Every folder and link on the way counts, not only the end: who owns a link chooses its end,
+    and in a folder that everybody can write everybody chooses. Those are nobody's files.
+    """
+    place, rest = "/", [part for part in path.split("/") if part]
+    for _hop in range(200):
+        if not rest:
+            return 0
+        part = rest.pop(0)
+        if part in (".", ".."):
+            place = os.path.dirname(place) if part == ".." else place
+            continue
+        place = os.path.join(place, part)
+        try:
+            found = os.lstat(place)
+        except OSError:
+            return 0  # nothing is there to be run
+        if found.st_uid != 0:
+            return found.st_uid
+        if stat.S_ISLNK(found.st_mode):
+            target = os.readlink(place)
+            rest = [piece for piece in target.split("/") if piece] + rest
+            place = "/" if target.startswith("/") else os.path.dirname(place)
+        elif found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and rest):
+            # In a sticky folder such as /tmp nobody can replace what is root's, which comes next.
+            return NOBODY
+    return NOBODY
+
+
 def _step_down(uid: int) -> None:
     try:
         account = pwd.getpwuid(uid)
@@ -71,7 +102,7 @@ def _step_down(uid: int) -> None:
         gid = account.pw_gid
     except KeyError:
         os.setgroups([])
-        gid = 65534
+        gid = NOBODY
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
 

@@ -21,8 +21,8 @@ import stat as stat_module
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 # A tool that prints more than this is not the tool we think it is.
@@ -301,12 +301,19 @@ class HostReader:
 
 
 class HostWriter:
-    """Touches this machine. Built by ``entry.py`` in a real run, and nowhere else."""
+    """Touches this machine. Built by ``entry.py`` in a real run, and nowhere else.
+
+    redact: applied to what commands print before anybody cuts it to fit: the first half of a
+    secret is no longer found by its whole.
+    """
+
+    def __init__(self, redact: Callable[[str], str] = str) -> None:
+        self._redact = redact
 
     def run(self, argv: Sequence[str], *, timeout: float = 60.0, env: Mapping[str, str] | None = None) -> Completed:
-        return run_command(
-            argv, timeout=timeout, env={"HOME": "/root", **(env or {})}, cap=16 << 20, leave_children=True
-        )
+        full = {"HOME": "/root", **(env or {})}
+        done = run_command(argv, timeout=timeout, env=full, cap=16 << 20, leave_children=True)
+        return replace(done, out=self._redact(done.out), err=self._redact(done.err))
 
     def write(self, path: str, content: str, *, mode: int, uid: int, gid: int) -> None:
         """Replace ``path`` whole or not at all.

@@ -14,6 +14,9 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import S
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Group, Sheet, User, World
 
+# UID_MIN of login.defs on Debian and Ubuntu: from here on accounts are people's.
+FIRST_LOGIN_UID = 1000
+
 
 @dataclass(frozen=True)
 class SeenUser:
@@ -97,7 +100,9 @@ def plan_user(user: User, seen: Seen, world: World, sheet: Sheet) -> None:
     ):
         if after is not None and before != after:
             sheet.differs(f"{key}: {name}", before, after)
-            sheet.will("modify_user", user.name, option, after)
+            # Somebody may log in by this account: another shell or home can lock them out.
+            if found.uid < FIRST_LOGIN_UID or world.allows(sheet, user.name):
+                sheet.will("modify_user", user.name, option, after)
     missing = tuple(g for g in user.groups if g not in found.member_of and g != found.group)
     if missing:
         sheet.differs(f"{key}: groups", tuple(sorted(found.member_of)), tuple(sorted({*found.member_of, *missing})))

@@ -281,12 +281,23 @@ def set_sysctl(step: Step, _reader: Reader, writer: Writer) -> None:
 
 
 def comment_out(step: Step, reader: Reader, writer: Writer) -> None:
-    stat, text = reader.stat(step.target), reader.read(step.target)
+    path = _resolved(reader, step.target)
+    stat, text = reader.stat(path), reader.read(path)
     if stat is None or text is None:
         return
     name = str(step.args[0])
     lines = [f"# {line}" if dotted(name) in parse_sysctl(line) else line for line in text.splitlines()]
-    writer.write(step.target, "\n".join(lines) + "\n", mode=stat.mode, uid=stat.uid, gid=stat.gid)
+    writer.write(path, "\n".join(lines) + "\n", mode=stat.mode, uid=stat.uid, gid=stat.gid)
+
+
+def _resolved(reader: Reader, path: str) -> str:
+    """Where a link leads: Debian's /etc/sysctl.d/99-sysctl.conf is one, and it stays one."""
+    for _hop in range(8):
+        target = reader.readlink(path)
+        if target is None:
+            break
+        path = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return path
 
 
 def write_fstab(step: Step, reader: Reader, writer: Writer) -> None:

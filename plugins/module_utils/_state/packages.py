@@ -201,16 +201,7 @@ def install_packages(
     names: Sequence[str], reader: Reader, writer: Writer, *, recommends: bool, confirmed: frozenset[str]
 ) -> None:
     """Install, after looking again: fresh lists may have changed what would be removed."""
-    again = simulate(reader, names, recommends=recommends)
-    unnamed = [victim for victim in again.removes if victim not in confirmed]
-    if unnamed:
-        raise NodeError(
-            "packages.would_remove",
-            wanted=f"{' '.join(names)} installed without removing anything unnamed",
-            found=f"apt would also remove {' '.join(unnamed)}",
-            why="a package that somebody relies on would vanish as a by-product",
-            fix=f"name {', '.join(unnamed)} in the role's confirm variable, or declare other packages",
-        )
+    _nothing_unnamed(simulate(reader, names, recommends=recommends), f"install {' '.join(names)}", confirmed)
     argv = [
         APT_GET, "--yes", "--quiet", *options(recommends),
         "-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}",
@@ -220,7 +211,28 @@ def install_packages(
     _check(writer.run(argv, timeout=INSTALL_SECONDS, env=ENVIRONMENT), f"install {' '.join(names)}")
 
 
-def remove_packages(step: Step, _reader: Reader, writer: Writer) -> None:
+def _nothing_unnamed(again: Simulation, doing: str, confirmed: frozenset[str]) -> None:
+    """What cannot be foreseen is not done: an empty answer of a failed simulation is no answer."""
+    unnamed = [victim for victim in again.removes if victim not in confirmed]
+    if unnamed or again.problem:
+        raise NodeError(
+            "packages.would_remove" if unnamed else "packages.failed",
+            wanted=f"To {doing}, removing nothing that is not named",
+            found=f"apt would also remove {' '.join(unnamed)}"
+            if unnamed
+            else f"apt cannot foresee it: {again.problem}",
+            why="a package that somebody relies on could vanish as a by-product",
+            fix=f"name {', '.join(unnamed)} in the role's confirm variable, or declare other packages"
+            if unnamed
+            else "run apt-get --simulate for it on the node; if a name is unknown, check the sources in /etc/apt",
+        )
+
+
+def remove_packages(step: Step, reader: Reader, writer: Writer, *, confirmed: frozenset[str]) -> None:
+    """The packages that need it would go too: they are victims of their own."""
+    argv = [APT_GET, "--simulate", "--yes", *NO_TRACE, "remove", "--", step.target]
+    again = parse_simulation(reader.run(argv, timeout=60, env=ENVIRONMENT))
+    _nothing_unnamed(again, f"remove {step.target}", confirmed)
     argv = [APT_GET, "--yes", "--quiet", "-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}", "remove", "--", step.target]
     _check(writer.run(argv, timeout=INSTALL_SECONDS, env=ENVIRONMENT), f"remove {step.target}")
 

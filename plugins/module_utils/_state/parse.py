@@ -39,8 +39,11 @@ PACKAGE = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?)(?:=(?P<vers
 # useradd's own rule on Debian (NAME_REGEX), and systemd.unit(5).
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|socket|timer|path|mount|automount|target|slice|swap)")
+GECOS = re.compile(r"[^:\n]*")
 MODE = re.compile(r"0?[0-7]{3,4}")
-SYSCTL = re.compile(r"[a-z][A-Za-z0-9_.*/:-]+")
+SYSCTL = re.compile(r"[a-z](?!.*(?:\.\.|//))[A-Za-z0-9_./:-]+")
+# Fields of fstab and of files that are read line by line: not empty, and one line.
+WORD = re.compile(r"[^\n\0]+")
 MODULE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -76,13 +79,13 @@ CONTROL_OPTIONS: dict[str, Any] = {
         comment=_TEXT,
         system=_NO,
     ),
-    "directories": _list(path=_PATH, owner=_ROOT, group=_ROOT, mode={"type": "str", "default": "0755"}),
+    "directories": _list(path=_PATH, owner=_ROOT, group=_ROOT, mode={"type": "raw", "default": "0755"}),
     "files": _list(
         path=_PATH,
         content={"type": "str", "default": ""},
         owner=_ROOT,
         group=_ROOT,
-        mode={"type": "str", "default": "0644"},
+        mode={"type": "raw", "default": "0644"},
         state={"type": "str", "choices": ["present", "absent"], "default": "present"},
         fragment=_NO,
         sensitive=_NO,
@@ -126,6 +129,9 @@ ARGUMENT_SPEC: dict[str, Any] = {
 def document(params: Mapping[str, Any]) -> Document:
     """Raises InputError, with the path of the wrong value, before anything is looked at."""
     role = _match(ROLE, params["role"], "role", "a role name")
+    for name, value in params["secrets"].items():
+        if not isinstance(value, str):
+            raise _wrong(f"secrets.{name}", "text", type(value).__name__, "its Python form would become the password")
     secrets = {str(name): str(value) for name, value in params["secrets"].items()}
     controls = tuple(_control(entry, f"controls[{i}]", role) for i, entry in enumerate(params["controls"]))
     ids = [control.id for control in controls]
@@ -150,6 +156,8 @@ def document(params: Mapping[str, Any]) -> Document:
 
 def _control(entry: Mapping[str, Any], at: str, role: str) -> ControlSpec:
     name = _match(CONTROL, entry["id"], f"{at}.id", "<role>/<control> in snake_case")
+    if name == f"{role}/file_extra":
+        raise _wrong(f"{at}.id", "another name", name, "ensure_state reports undeclared lines under this one")
     if not name.startswith(f"{role}/"):
         raise _wrong(f"{at}.id", f"{role}/<control>", name, "the report attributes a control by its role")
 
@@ -171,17 +179,17 @@ def _control(entry: Mapping[str, Any], at: str, role: str) -> ControlSpec:
             for d, p in each("directories")
         ),
         files=tuple(_file(f, p) for f, p in each("files")),
-        links=tuple(Link(_path(x["path"], f"{p}.path"), x["target"]) for x, p in each("links")),
+        links=tuple(Link(_path(x["path"], f"{p}.path"), _word(x["target"], f"{p}.target")) for x, p in each("links")),
         kernel_modules=tuple(
             KernelModule(_match(MODULE, m["name"], f"{p}.name", "a module name"), m["loaded"])
             for m, p in each("kernel_modules")
         ),
         sysctls=tuple(
-            Sysctl(_match(SYSCTL, s["name"], f"{p}.name", "a kernel value such as vm.swappiness"), s["value"])
-            for s, p in each("sysctls")
+            Sysctl(_match(SYSCTL, v["name"], f"{p}.name", "a kernel value such as vm.swappiness"), _word(v["value"], p))
+            for v, p in each("sysctls")
         ),
         mounts=tuple(
-            Mount(_path(m["path"], f"{p}.path"), m["source"], m["fstype"], tuple(m["options"]))
+            Mount(_path(m["path"], f"{p}.path"), _word(m["source"], p), _word(m["fstype"], p), tuple(m["options"]))
             for m, p in each("mounts")
         ),
         units=tuple(_unit(u, p) for u, p in each("units")),
@@ -205,7 +213,8 @@ def _packages(entry: Mapping[str, Any], at: str) -> tuple[Package, ...]:
             f"{at}.holds", "packages declared in the same control", name, "a hold on an absent package holds nothing"
         )
     for i, name in enumerate(entry["absent_packages"]):
-        _match(PACKAGE, name, f"{at}.absent_packages[{i}]", "a package name")
+        if "=" in _match(PACKAGE, name, f"{at}.absent_packages[{i}]", "a package name"):
+            raise _wrong(f"{at}.absent_packages[{i}]", "a name without a version", name, "it would match no package")
         if any(p.name == name for p in found):
             raise _wrong(
                 f"{at}.absent_packages[{i}]", "a package that is not declared present", name, "it cannot be both"
@@ -218,11 +227,13 @@ def _user(entry: Mapping[str, Any], at: str) -> User:
     return User(
         name=_account(entry["name"], f"{at}.name"),
         uid=entry["uid"],
-        group=entry["group"],
-        groups=tuple(entry["groups"]),
+        group=None if entry["group"] is None else _account(entry["group"], f"{at}.group"),
+        groups=tuple(_account(name, f"{at}.groups[{i}]") for i, name in enumerate(entry["groups"])),
         home=None if entry["home"] is None else _path(entry["home"], f"{at}.home"),
         shell=None if entry["shell"] is None else _path(entry["shell"], f"{at}.shell"),
-        comment=entry["comment"],
+        comment=None
+        if entry["comment"] is None
+        else _match(GECOS, entry["comment"], f"{at}.comment", "one line without :"),
         system=entry["system"],
     )
 
@@ -275,8 +286,13 @@ def _unit(entry: Mapping[str, Any], at: str) -> Unit:
 
 
 def _check_secrets(control: ControlSpec, secrets: Mapping[str, str]) -> None:
+    for unit in control.units:
+        if any(paths.SECRET.search(text) for text in (unit.content or "", *(t for _n, t in unit.dropins))):
+            why = "everybody can read unit files, and systemctl show prints them"
+            raise _wrong(
+                f"units of {control.id}", "no secret; put it in a file of mode 0600 and name that", unit.name, why
+            )
     texts = [f.content for f in control.files]
-    texts += [text for unit in control.units for text in (unit.content or "", *(t for _n, t in unit.dropins))]
     for name in (match for text in texts for match in paths.SECRET.findall(text)):
         if name not in secrets:
             raise _wrong(
@@ -292,17 +308,32 @@ def _check_secrets(control: ControlSpec, secrets: Mapping[str, str]) -> None:
                 "a shorter value",
                 "too short to be kept out of logs by replacement",
             )
+    for file in control.files:
+        at = f"{file.path} of {control.id}"
+        if len(paths.SECRET.findall(file.content)) != file.content.count("${secret:"):
+            why = "it would be written as it stands"
+            raise _wrong(at, "${secret:name} with a name of letters, digits and _", "another form", why)
+        if paths.SECRET.search(file.content) and file.mode & 0o007:
+            why = "everybody on the node could read the secret"
+            raise _wrong(at, 'a mode that is closed to others, such as "0600"', f"{file.mode:04o}", why)
+
+
+def _word(text: str, at: str) -> str:
+    return _match(WORD, text, at, "one line that is not empty")
 
 
 def _path(text: str, at: str) -> str:
-    if not text.startswith("/") or os.path.normpath(text) != text or any(not c.isprintable() for c in text):
-        raise _wrong(
-            at, "an absolute path without .., // or a / at the end", text, "it could mean another place on the node"
-        )
+    plain = text.startswith("/") and text != "/" and os.path.normpath(text) == text
+    if not plain or any(not c.isprintable() for c in text):
+        expected = "an absolute path without .., // or a / at the end"
+        raise _wrong(at, expected, text, "it could mean another place on the node")
     return text
 
 
-def _mode(text: str, at: str) -> int:
+def _mode(text: object, at: str) -> int:
+    if not isinstance(text, str):
+        # Unquoted, YAML has made 420 of 0644.
+        raise _wrong(at, 'a quoted octal mode such as "0644"', f"the number {text}", "it would be another mode")
     _match(MODE, text, at, 'a quoted octal mode such as "0644"')
     return int(text, 8)
 

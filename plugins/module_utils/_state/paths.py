@@ -123,6 +123,14 @@ def observe(
 
 def _follow(reader: Reader, path: str, target: str) -> Seen | Unknown:
     for _hop in range(8):
+        # A link that somebody else can set would have root change whatever it is pointed at.
+        for part in (path, *parents(path)):
+            try:
+                stat = reader.stat(part)
+            except Unreadable as error:
+                return Unknown(str(error))
+            if stat is not None and stat.uid != 0:
+                return Unknown(f"{path} is a link to {target}, and {part} belongs to {reader.user_name(stat.uid)}")
         path = os.path.normpath(os.path.join(os.path.dirname(path), target))
         found = _look(reader, path, content=False)
         if isinstance(found, Unknown) or found.target is None:
@@ -230,12 +238,18 @@ def plan_file(
     if not file.present:
         _plan_absent(file, found, world, first)
         return
-    if _blocked(file.path, world, first):
-        first.differs(key, "absent" if found.stat is None else "present", "present")
+    # One after the other: each owner has to hear what blocks it.
+    blocked = [_blocked(file.path, world, sheet) for sheet in owners]
+    if blocked[0]:
+        for sheet in owners:
+            sheet.differs(key, "absent" if found.stat is None else "present", "present")
         return
     _expect_accounts(file, world)
     if found.stat is not None and found.stat.kind in ("directory", "other"):
         first.differs(key, found.stat.kind, "file", f"a {found.stat.kind} is in the place of the file")
+        for sheet in owners[1:]:
+            sheet.differs(key, found.stat.kind, "file")
+            world.allows(sheet, file.path)
         if not world.allows(first, file.path):
             return
         first.will("move_aside", file.path)
@@ -255,25 +269,29 @@ def plan_file(
             shown = (HIDDEN,) if sensitive else part.lines
             sheet.differs(_part_key(key, whole), "absent", _shown(shown))
     elif found.content != desired:
-        _judge_lines(whole, found.content, desired, sensitive, sheets, extra)
+        filled = tuple(
+            replace(part, lines=lines_of(substitute("\n".join(part.lines), secrets))) for part in whole.parts
+        )
+        _judge_lines(replace(whole, parts=filled), found.content, sensitive, sheets, extra)
     else:
         _plan_attributes(key, file, found, first)
         world.files.add(file.path)
         return
     if found.stat is not None:
         _describe_attributes(key, file, found, first)
-    writer = next((s for s in (*owners, *([extra] if extra else [])) if s.changes), first)
-    writer.will("write_file", file.path)
+    # Here and not with whoever differs: the order of the document is the order of its steps.
+    first.will("write_file", file.path)
     world.files.add(file.path)
 
 
-def _judge_lines(
-    whole: Whole, text: str, desired: str, sensitive: bool, sheets: Mapping[str, Sheet], extra: Sheet | None
-) -> None:
-    """Attribute each difference: replaced or missing lines to their owner, the rest to nobody."""
+def _judge_lines(whole: Whole, text: str, sensitive: bool, sheets: Mapping[str, Sheet], extra: Sheet | None) -> None:
+    """Attribute each difference: replaced or missing lines to their owner, the rest to nobody.
+
+    ``whole`` with its secrets filled in: one of several lines is several lines.
+    """
     key = f"file {whole.file.path}"
     owner_of = [part.control for part in whole.parts for _line in part.lines]
-    found, wanted = lines_of(text), lines_of(desired)
+    found, wanted = lines_of(text), whole.lines
     before: dict[str, list[str]] = {}
     after: dict[str, list[str]] = {}
     foreign: list[str] = []
@@ -303,7 +321,10 @@ def _judge_lines(
         # Nothing but white space at the end may differ: then it is nobody's line either.
         lines = (HIDDEN,) if sensitive else tuple(foreign) or ("line ends or the end of the file differ",)
         (extra or sheets[whole.parts[0].control]).differs(
-            key, _shown(lines), "absent", f"{whole.file.path} has {len(foreign)} lines that no control declares"
+            key,
+            _shown(lines),
+            "absent",
+            f"{whole.file.path} has {len(foreign)} lines that no control declares" if foreign else "",
         )
 
 
@@ -349,7 +370,7 @@ def _plan_parents(path: str, seen: Mapping[str, Seen | Unknown], world: World, s
     for parent in reversed(parents(path)):
         found = seen.get(parent)
         if isinstance(found, Seen) and found.stat is None and parent not in world.directories:
-            sheet.will("make_directory", parent, 0o755, "root", "root")
+            sheet.will("make_parent", parent)
             world.directories.add(parent)
 
 
@@ -438,6 +459,12 @@ def make_directory(step: Step, reader: Reader, writer: Writer) -> None:
         writer.attributes(step.target, mode=mode, uid=uid, gid=gid)
 
 
+def make_parent(step: Step, reader: Reader, writer: Writer) -> None:
+    """Only where there is still none: one that a package brought keeps the owner it has from there."""
+    if reader.stat(step.target) is None:
+        writer.mkdir(step.target, mode=0o755, uid=0, gid=0)
+
+
 def set_attributes(step: Step, reader: Reader, writer: Writer) -> None:
     mode, owner, group = step.number(), str(step.args[1]), str(step.args[2])
     uid, gid = ids(owner, group, reader, step.target)
@@ -462,10 +489,13 @@ def _validate(file: File, content: str, uid: int, gid: int, writer: Writer) -> N
     finally:
         writer.remove(copy)
     if not done.ok:
+        # A validator quotes the line it does not like.
+        hidden = file.sensitive or SECRET.search(file.content) is not None
+        said = "what it said is not shown, since the file is sensitive" if hidden else one_line(done.said(4), 500)
         raise NodeError(
             "paths.validation_failed",
             wanted=f"{file.path} accepted by {' '.join(file.validate)}",
-            found=f"it {done.ending}: {one_line(done.said(4), 500)}",
+            found=f"it {done.ending}: {said}",
             why="the service would not start, or not let you in, with this file",
             fix="correct the variables this file is made from; the file on the node was left as it was",
         )

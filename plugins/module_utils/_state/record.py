@@ -56,6 +56,8 @@ def path_of(role: str) -> str:
 
 def read(reader: Reader, role: str) -> Record:
     try:
+        if not _trusted(reader):
+            return Record(readable=False)
         key = (reader.read(KEY) or "").strip()
         text = reader.read(path_of(role))
     except Unreadable:
@@ -71,8 +73,16 @@ def read(reader: Reader, role: str) -> Record:
     return Record(controls, key, text=text)
 
 
+def _trusted(reader: Reader) -> bool:
+    """Only what root alone can write says who moved; a folder of somebody else could say anything."""
+    found = [reader.stat(folder) for folder in ("/var/lib/nusy", FOLDER)]
+    return all(stat is None or (stat.kind == "directory" and stat.uid == 0 and not stat.mode & 0o022) for stat in found)
+
+
 def digest(key: str, control: ControlSpec, document: Document) -> str:
-    declared = substitute_deep(asdict(control), document.secrets)
+    # What an assertion found is no declaration: only its name and what it wants are.
+    wanted = [{"wanted": assertion.wanted} for assertion in control.assertions]
+    declared = substitute_deep({**asdict(control), "assertions": wanted}, document.secrets)
     canonical = json.dumps(declared, sort_keys=True, separators=(",", ":"))
     return hmac.new(key.encode(), canonical.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
 
@@ -89,6 +99,8 @@ def substitute_deep(value: object, known: Mapping[str, str]) -> object:
 
 def write(document: Document, record: Record, in_sync: frozenset[str], reader: Reader, writer: Writer) -> None:
     """Record the controls that hold now; blocked or skipped ones keep what they had."""
+    if not _trusted(reader):
+        return
     for folder in ("/var/lib/nusy", FOLDER):
         if reader.stat(folder) is None:
             writer.mkdir(folder, mode=0o755, uid=0, gid=0)

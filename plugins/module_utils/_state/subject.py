@@ -113,21 +113,27 @@ class EnsureState:
         )
         sheets = {control.id: Sheet(control.id) for control in document.selected}
         extra = Sheet(f"{document.role}/file_extra")
-        ending: list[Step] = []
         planned: set[str] = set()
         for control in document.selected:
-            ending += self._judge_control(control, seen, world, sheets, extra, planned)
+            self._judge_control(control, seen, world, sheets, extra, planned)
+        # Units last: a file of a later control may be what makes one stale.
+        changing = {s.target for sheet in (*sheets.values(), extra) for s in sheet.steps if s.action in WRITES}
+        ending: list[Step] = []
+        for control in document.selected:
+            for unit in control.units:
+                stale = not changing.isdisjoint(_watched(unit))
+                ending += units.plan(unit, seen.units, world, sheets[control.id], files_change=stale)
         owing = [Step("owe_restart", step.target, (), step.control) for step in ending]
         steps = [*owing, *(s for sheet in (*sheets.values(), extra) for s in sheet.steps), *ending]
         controls = [self._verdict(control, sheets.get(control.id), seen.record) for control in document.controls]
         if self._wholes:
             controls.append(self._verdict(ControlSpec(extra.control), extra, seen.record))
-        return Plan(tuple(controls), tuple(dict.fromkeys(steps)), tuple(world.assumptions))
+        return Plan(tuple(controls), _collapsed(steps), tuple(world.assumptions))
 
     def _judge_control(
         self, control: ControlSpec, seen: Seen, world: World, sheets: dict[str, Sheet], extra: Sheet, planned: set[str]
-    ) -> list[Step]:
-        """The order inside a control is the order things depend on each other."""
+    ) -> None:
+        """The order inside a control is the order things depend on each other. Units follow."""
         sheet = sheets[control.id]
         packages.plan(control.packages, seen.packages, world, sheet)
         for group in control.groups:
@@ -141,9 +147,8 @@ class EnsureState:
                 planned.add(file.path)
                 whole = self._wholes[file.path]
                 paths.plan_file(whole, seen.paths, world, sheets, extra, self.document.secrets)
-                world.sources_change |= file.path.startswith("/etc/apt/") and _writes(
-                    file.path, (*sheets.values(), extra)
-                )
+                if file.path.startswith("/etc/apt/") and _writes(file.path, (*sheets.values(), extra)):
+                    world.sources_change, world.lists_fresh = True, False
         for link in control.links:
             paths.plan_link(link, seen.paths, world, sheet)
         for module in control.kernel_modules:
@@ -158,11 +163,6 @@ class EnsureState:
                 sheet.differs(assertion.name, assertion.found, assertion.wanted, assertion.reason)
             elif assertion.state == "unknown":
                 sheet.cannot_see(assertion.reason or f"{assertion.name} could not be judged")
-        ending: list[Step] = []
-        for unit in control.units:
-            changing = any(_writes(path, (*sheets.values(), extra)) for path in _watched(unit))
-            ending += units.plan(unit, seen.units, world, sheet, files_change=changing)
-        return ending
 
     def _verdict(self, control: ControlSpec, sheet: Sheet | None, last: record.Record) -> Control:
         if sheet is None:
@@ -211,6 +211,8 @@ class EnsureState:
                     recommends=document.install_recommends,
                     confirmed=document.confirmed,
                 )
+            case "remove_packages":
+                packages.remove_packages(step, reader, writer, confirmed=document.confirmed)
             case "hold_packages":
                 packages.hold_packages(step.names(), writer)
             case "write_file":
@@ -243,7 +245,7 @@ class EnsureState:
             if (control.state == "drifted" and not control.blocked_by)
             or (control.state == "unknown" and control.id not in not_ours)
         ]
-        if not open_ends:
+        if not open_ends and reader.is_root():
             record.write(self.document, record.read(reader, self.document.role), in_sync, reader, writer)
         if open_ends:
             fixes = {a.fix for c in self.document.controls for a in c.assertions if a.state == "drifted" and a.fix}
@@ -256,16 +258,17 @@ class EnsureState:
             )
 
 
+WRITES = ("write_file", "remove_file")
 ACTIONS = {
     "repair_dpkg": packages.repair_dpkg,
     "refresh_lists": packages.refresh_lists,
-    "remove_packages": packages.remove_packages,
     "add_group": accounts.add_group,
     "set_gid": accounts.set_gid,
     "add_user": accounts.add_user,
     "modify_user": accounts.modify_user,
     "join_groups": accounts.join_groups,
     "make_directory": paths.make_directory,
+    "make_parent": paths.make_parent,
     "set_attributes": paths.set_attributes,
     "make_link": paths.make_link,
     "move_aside": paths.move_aside,
@@ -278,9 +281,18 @@ ACTIONS = {
 }
 
 
+def _collapsed(steps: list[Step]) -> tuple[Step, ...]:
+    """Neighbours that do the same once. Equal steps further apart are there for a reason."""
+    kept: list[Step] = []
+    for step in steps:
+        if not kept or (kept[-1].action, kept[-1].target, kept[-1].args) != (step.action, step.target, step.args):
+            kept.append(step)
+    return tuple(kept)
+
+
 def _watched(unit: Unit) -> tuple[str, ...]:
     return (*(file.path for file in units.files_of(unit)), *unit.restart_on)
 
 
 def _writes(path: str, sheets: tuple[Sheet, ...]) -> bool:
-    return any(step.target == path and step.action in ("write_file", "remove_file") for s in sheets for step in s.steps)
+    return any(step.target == path and step.action in WRITES for s in sheets for step in s.steps)

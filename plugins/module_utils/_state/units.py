@@ -35,6 +35,17 @@ PROPERTIES = (
     "ConditionResult",
     "ConditionTimestampMonotonic",
 )
+# Directives that a later drop-in adds to and does not replace: systemd.unit(5), .exec(5), .service(5).
+ADDITIVE = frozenset(
+    (
+        *("After", "Before", "Requires", "Requisite", "Wants", "BindsTo", "PartOf", "Upholds", "Conflicts"),
+        *("OnFailure", "OnSuccess", "Documentation", "Environment", "EnvironmentFile", "PassEnvironment"),
+        *("UnsetEnvironment", "ExecCondition", "ExecStartPre", "ExecStartPost", "ExecStop", "ExecStopPost"),
+        *("ExecReload", "SupplementaryGroups", "ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths"),
+        *("BindPaths", "BindReadOnlyPaths", "LoadCredential", "SetCredential", "WantedBy", "RequiredBy"),
+        *("Alias", "Also"),
+    )
+)
 # A stop may take TimeoutStopSec (90 s) and a start TimeoutStartSec (90 s) by systemd's defaults.
 CHANGE_SECONDS = 300.0
 # systemd calls a simple service started before its program has run: time to fail in.
@@ -144,7 +155,11 @@ def _overrides(reader: Reader, declared: Sequence[Unit], dropins: Sequence[str])
             text = reader.read(path) or ""
         except Unreadable:
             continue
-        found += [(path, directive) for directive in sorted(directives(text) & set_so_far)]
+        found += [
+            (path, directive)
+            for directive in sorted(directives(text) & set_so_far)
+            if directive.partition("/")[2] not in ADDITIVE
+        ]
     return tuple(found)
 
 
@@ -160,7 +175,7 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, files_
         sheet.differs(f"{key}: {directive}", f"overridden by {path}", "as declared", f"{path} overrides {directive}")
         if world.allows(sheet, path):
             sheet.will("move_aside", path)
-            sheet.will("reload_manager", "systemd")
+            files_change = True
     there = found.load not in ("not-found", "") or unit.content is not None
     if not there and not world.installing and any(v is not None for v in (unit.enabled, unit.active)):
         world.assume(f"unit {unit.name} is brought by a package or another role")
@@ -168,11 +183,23 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, files_
         sheet.will("reload_manager", "systemd")
     if found.needs_reload and not files_change:
         sheet.differs(f"{key}: files", "newer than what systemd has loaded", "loaded")
+    if sheet.victims and found.load == "not-found":
+        # The installation that would bring it is blocked: named as drift, and nothing to do yet.
+        for name, value in (("enabled", unit.enabled), ("active", unit.active)):
+            if value:
+                sheet.differs(f"{key}: {name}", "absent", name)
+        return []
     state = found.file_state or ("absent" if not there or found.load == "not-found" else "unknown")
     if unit.masked is not None and (state == "masked") != unit.masked:
         sheet.differs(f"{key}: masked", state == "masked", unit.masked)
         sheet.will("mask_unit" if unit.masked else "unmask_unit", unit.name)
-    if unit.enabled is not None and unit.enabled != _enabled(state):
+    elif unit.masked is None and state == "masked" and (unit.enabled or unit.active):
+        # Somebody masked it on purpose: nothing of it works until that is undone, by name.
+        sheet.differs(f"{key}: masked", True, False, f"{unit.name} is masked")
+        if not world.allows(sheet, unit.name):
+            return []
+        sheet.will("unmask_unit", unit.name)
+    if unit.enabled is not None and not _as_wanted(state, enabled=unit.enabled):
         sheet.differs(f"{key}: enabled", state, "enabled" if unit.enabled else "disabled")
         sheet.will("enable_unit" if unit.enabled else "disable_unit", unit.name)
     stale = files_change or unit.name in seen.owed
@@ -185,7 +212,7 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, files_
             sheet.will("stop_unit", unit.name)
         elif not stale:
             sheet.will("start_unit", unit.name)
-    elif unit.name in seen.owed and found.is_active and not files_change:
+    elif unit.name in seen.owed and found.is_active and not files_change and unit.on_change != "none":
         sheet.differs(f"{key}: running", "with an older configuration", "with the one on disk")
     # Restart also where a start would do: installing the package may start it with its own configuration.
     if stale and unit.on_change != "none" and (unit.active or (unit.active is None and found.is_active)):
@@ -201,8 +228,10 @@ def _present(unit: Unit, seen: Seen) -> str:
     return next(running, next(installed, unit.name))
 
 
-def _enabled(state: str) -> bool:
-    """Static, alias and generated units have nothing to enable. ``enabled-runtime`` ends at the next boot."""
+def _as_wanted(state: str, *, enabled: bool) -> bool:
+    """Static, alias and generated units have nothing to enable or disable; ``enabled-runtime`` ends at a boot."""
+    if not enabled:
+        return state not in ("enabled", "enabled-runtime", "linked", "linked-runtime")
     return state in ("enabled", "static", "alias", "generated", "indirect")
 
 

@@ -53,7 +53,7 @@ def test_documentation_and_argument_spec_say_the_same():
 
 def test_check_mode_reports_and_writes_nothing(capsys, tmp_path):
     path = tmp_path / "deep" / "demo.conf"
-    file = {"path": str(path), "content": "a = ${secret:token}\n", "owner": getpass.getuser()}
+    file = {"path": str(path), "content": "a = ${secret:token}\n", "owner": getpass.getuser(), "mode": "0600"}
     file["group"] = grp.getgrgid(os.getgid()).gr_name
     result = run(capsys, role="demo", controls=[{"id": "demo/file", "files": [file]}], secrets={"token": "hunter22"})
     assert result["changed"] and not path.parent.exists()
@@ -61,7 +61,7 @@ def test_check_mode_reports_and_writes_nothing(capsys, tmp_path):
         "demo/file": "drifted",
         "demo/file_extra": "in_sync",
     }
-    assert result["plan"] == [f"make_directory {path.parent}", f"write_file {path}"]
+    assert result["plan"] == [f"make_parent {path.parent}", f"write_file {path}"]
     assert "hunter22" not in json.dumps({key: value for key, value in result.items() if key != "invocation"})
     assert "hunter22" not in json.dumps(result.get("invocation", {}))
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +60,7 @@ def no_real_node(monkeypatch):
 
 
 def test_check_mode_builds_no_writer(monkeypatch):
-    def forbidden() -> None:
+    def forbidden(_redact: object) -> None:
         raise AssertionError("a writer in check mode")
 
     monkeypatch.setattr(entry, "HostWriter", forbidden)
@@ -70,7 +71,7 @@ def test_check_mode_builds_no_writer(monkeypatch):
 
 
 def test_check_and_real_run_return_the_same(monkeypatch):
-    monkeypatch.setattr(entry, "HostWriter", object)
+    monkeypatch.setattr(entry, "HostWriter", lambda _redact: object())
     checked, done = FakeModule(check_mode=True), FakeModule(check_mode=False)
     entry.finish(checked, FakeSubject(TODO))
     subject = FakeSubject(TODO, DONE)
@@ -79,7 +80,7 @@ def test_check_and_real_run_return_the_same(monkeypatch):
 
 
 def test_what_comes_back_after_applying_is_an_error_and_the_evidence_stays(monkeypatch):
-    monkeypatch.setattr(entry, "HostWriter", object)
+    monkeypatch.setattr(entry, "HostWriter", lambda _redact: object())
     module = FakeModule(check_mode=False)
     entry.finish(module, FakeSubject(TODO, TODO))
     assert module.result["error"]["key"] == "core.did_not_converge"
@@ -87,7 +88,7 @@ def test_what_comes_back_after_applying_is_an_error_and_the_evidence_stays(monke
 
 
 def test_an_error_has_four_parts_and_hides_secrets(monkeypatch):
-    monkeypatch.setattr(entry, "HostWriter", object)
+    monkeypatch.setattr(entry, "HostWriter", lambda _redact: object())
     module = FakeModule(check_mode=False)
     error = NodeError("demo.bad", wanted="w", found="token hunter22 refused", why="y", fix="f")
     entry.finish(module, FakeSubject(TODO, error=error), secrets={"token": "hunter22"})
@@ -119,3 +120,9 @@ def test_secrets_are_replaced_in_every_nesting_longest_first_and_line_by_line():
 def test_a_reason_is_one_printable_line():
     assert one_line("a\x1b[31m\nb\tc") == "a?[31m b c"
     assert len(one_line("x" * 1000)) == 300
+
+
+def test_a_secret_is_found_in_the_forms_that_tools_quote_it_in():
+    redact = Redactor(['S3cr"et\\back'])
+    for text in (json.dumps('S3cr"et\\back'), repr('S3cr"et\\back'), 'S3cr"et\\back'):
+        assert "S3cr" not in redact.text(text)

@@ -7,7 +7,7 @@ import os
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, SparkError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import with_rights_of_owner
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import somebody_else, with_rights_of_owner
 
 NOBODY = 65534
 
@@ -39,6 +39,33 @@ def test_root_steps_down_and_cannot_come_back(foreign, tmp_path):
 def test_own_files_and_missing_ones_are_looked_at_as_before(tmp_path):
     for path in (tmp_path, tmp_path / "missing"):
         assert with_rights_of_owner(str(path), who) == who()
+
+
+def test_who_owns_a_link_on_the_way_chooses_its_end(tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "current").symlink_to(tmp_path / "root")
+    assert somebody_else(str(tmp_path / "home" / "current")) == os.geteuid()
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "home" / "current", NOBODY, NOBODY, follow_symlinks=False)
+        assert somebody_else(str(tmp_path / "home" / "current")) == NOBODY
+        os.chown(tmp_path / "home", 4321, 4321)
+        assert somebody_else(str(tmp_path / "home" / "current" / "bin")) == 4321
+
+
+def test_what_everybody_can_write_is_nobodys(tmp_path):
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o1777)
+    if os.geteuid() == 0:
+        assert somebody_else(str(open_to_all)) == NOBODY
+        (open_to_all / "ours").mkdir()
+        assert somebody_else(str(open_to_all / "ours")) == 0
+        open_to_all.chmod(0o777)
+        assert somebody_else(str(open_to_all / "ours")) == NOBODY
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert somebody_else(str(loop)) in (NOBODY, os.geteuid())
 
 
 def test_an_error_of_the_look_is_raised_as_it_was(foreign):

@@ -41,6 +41,7 @@ class FakeNode:
     upstream: dict[str, str] = field(default_factory=dict)  # what a refresh would add to them
     brings_units: dict[str, tuple[str, ...]] = field(default_factory=dict)  # package → units
     conflicts: dict[str, str] = field(default_factory=dict)  # package → what its installation removes
+    needs: dict[str, str] = field(default_factory=dict)  # package → what it cannot be without
     units: dict[str, dict[str, str]] = field(default_factory=dict)
     modules: set[str] = field(default_factory=set)
     root: bool = True
@@ -90,6 +91,8 @@ class FakeNode:
         if path == "/proc/modules":
             return "".join(f"{name} 16384 0 - Live 0x0\n" for name in sorted(self.modules))
         entry = self.files.get(path)
+        if entry is not None and entry.kind == "link":
+            return self.read(posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.text)))
         if entry is None:
             return None
         if entry.kind != "file":
@@ -210,7 +213,10 @@ class FakeNode:
             self.available.update(self.upstream)
             return 0, "", ""
         if "remove" in args:
-            for name in names:
+            gone = [*names, *(user for user, lib in self.needs.items() if lib in names and user in self.packages)]
+            if "--simulate" in args:
+                return 0, "".join(f"Remv {name} [1.0]\n" for name in gone), ""
+            for name in gone:
                 self.effect(f"apt-get remove {name}")
                 self.packages.pop(name, None)
             return 0, "", ""

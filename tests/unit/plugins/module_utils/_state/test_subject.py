@@ -403,6 +403,15 @@ def test_unloading_a_module_needs_its_name():
         ({"id": "demo/x", "directories": [{"path": "relative"}]}, "controls[0].directories[0].path"),
         ({"id": "demo/x", "directories": [{"path": "/a/../b"}]}, "controls[0].directories[0].path"),
         ({"id": "demo/x", "files": [{"path": "/a", "mode": "rw"}]}, "controls[0].files[0].mode"),
+        ({"id": "demo/x", "files": [{"path": "/a", "mode": 420}]}, "controls[0].files[0].mode"),
+        ({"id": "demo/x", "files": [{"path": "/"}]}, "controls[0].files[0].path"),
+        ({"id": "demo/x", "files": [{"path": "/a", "content": "${secret:bad-name}"}]}, "/a of demo/x"),
+        ({"id": "demo/x", "mounts": [{"path": "/a", "source": "x", "fstype": ""}]}, "controls[0].mounts[0]"),
+        ({"id": "demo/x", "sysctls": [{"name": "net/../../x", "value": "1"}]}, "controls[0].sysctls[0].name"),
+        ({"id": "demo/x", "sysctls": [{"name": "vm.swappiness", "value": "1\n2"}]}, "controls[0].sysctls[0]"),
+        ({"id": "demo/x", "links": [{"path": "/a", "target": ""}]}, "controls[0].links[0].target"),
+        ({"id": "demo/x", "absent_packages": ["jq=1.6"]}, "controls[0].absent_packages[0]"),
+        ({"id": "demo/file_extra"}, "controls[0].id"),
         ({"id": "demo/x", "files": [{"path": "/a", "content": "${secret:gone}"}]}, "secrets.gone"),
         ({"id": "demo/x", "files": [{"path": "/a", "validate": ["sshd", "-t"]}]}, "controls[0].files[0].validate"),
         ({"id": "demo/x", "units": [{"name": "chrony"}]}, "controls[0].units[0].name"),
@@ -481,3 +490,201 @@ def test_a_template_unit_has_files_and_its_instance_has_the_state():
     assert node.units["engine@main.service"]["ActiveState"] == "active"
     with pytest.raises(InputError):
         subject({"id": "demo/x", "units": [{"name": "engine@.service", "active": True}]})
+
+
+# --- found by review: each of these was wrong once ------------------------------------------
+
+
+def test_a_foreign_line_in_a_unit_file_is_gone_before_the_unit_restarts():
+    node = bare()
+    control = {
+        "id": "demo/service",
+        "units": [{"name": "demo.service", "content": "[Service]\nExecStart=/bin/true", "active": True}],
+    }
+    apply(node, control)
+    node.files["/etc/systemd/system/demo.service"].text += "User=rogue\n"
+    plan = apply(node, control)
+    actions = [step.action for step in plan.steps]
+    assert actions.index("write_file") < actions.index("reload_manager") < actions.index("restart_unit")
+    assert not subject(control).plan(node).changed
+
+
+def test_a_file_of_a_later_control_restarts_the_unit_too():
+    node = bare()
+    node.units["chrony.service"] = node.unit(active="active", state="enabled")
+    controls = (
+        {"id": "demo/service", "units": [{"name": "chrony.service", "active": True, "restart_on": ["/etc/demo.conf"]}]},
+        {"id": "demo/file", "files": [{"path": "/etc/demo.conf", "content": "a"}]},
+    )
+    apply(node, *controls)
+    assert node.effects[-2:] == ["systemctl restart chrony.service", "remove /run/nusy/owed/chrony.service"] or (
+        "systemctl restart chrony.service" in node.effects
+    )
+
+
+def test_an_override_that_is_moved_aside_ends_with_a_restart():
+    node = bare()
+    node.units["chrony.service"] = node.unit(active="active", state="enabled")
+    control = {"id": "demo/nice", "units": [{"name": "chrony.service", "dropins": {"10-nusy": "[Service]\nNice=5"}}]}
+    apply(node, control)
+    other = "/etc/systemd/system/chrony.service.d/99-other.conf"
+    node.put(other, "[Service]\nNice=0\n")
+    node.effects.clear()
+    apply(node, control, confirm=[other])
+    assert "systemctl restart chrony.service" in node.effects
+
+
+def test_a_drop_in_that_only_adds_is_no_override():
+    node = bare()
+    node.units["chrony.service"] = node.unit(active="active", state="enabled")
+    dropins = {"10-nusy": "[Service]\nEnvironment=A=1"}
+    control = {"id": "demo/env", "units": [{"name": "chrony.service", "dropins": dropins}]}
+    apply(node, control)
+    node.put("/etc/systemd/system/chrony.service.d/99-other.conf", "[Service]\nEnvironment=B=2\n")
+    assert states(subject(control).plan(node))["demo/env"] == "in_sync"
+
+
+def test_a_parent_that_a_package_brings_keeps_its_owner():
+    node = bare()
+    control = {"id": "demo/conf", "files": [{"path": "/etc/redis/demo.conf", "content": "a"}]}
+    ensured = subject(control)
+    plan = ensured.plan(node)
+    node.put("/etc/redis", kind="directory", mode=0o2770, uid=111)
+    converge(ensured, plan, node, node)
+    assert (node.files["/etc/redis"].uid, node.files["/etc/redis"].mode) == (111, 0o2770)
+
+
+def test_a_secret_of_several_lines_in_a_file_that_differs():
+    node = bare()
+    node.put("/etc/demo.pem", "old\n", mode=0o600)
+    file = {"path": "/etc/demo.pem", "content": "${secret:key}", "mode": "0600"}
+    control = {"id": "demo/key", "files": [file]}
+    apply(node, control, secrets={"key": "line one\nline two"})
+    assert node.files["/etc/demo.pem"].text == "line one\nline two\n"
+
+
+def test_secrets_do_not_go_into_unit_files():
+    unit = {"name": "demo.service", "content": "[Service]\nEnvironment=KEY=${secret:key}"}
+    with pytest.raises(InputError):
+        subject({"id": "demo/x", "units": [unit]}, secrets={"key": "hunter22"})
+
+
+def test_what_a_validator_says_of_a_sensitive_file_stays_hidden():
+    node = bare()
+    file = {"path": "/etc/demo.conf", "content": "BAD", "validate": ["/x/validator", "%s"], "sensitive": True}
+    with pytest.raises(NodeError) as error:
+        apply(node, {"id": "demo/conf", "files": [file]})
+    assert "BAD" not in error.value.problem.found and "not shown" in error.value.problem.found
+
+
+def test_an_account_that_people_log_in_by_is_changed_only_when_named():
+    node = bare()
+    node.users["nvidia"] = [1000, 0, "", "/home/nvidia", "/bin/bash"]
+    control = {"id": "demo/user", "users": [{"name": "nvidia", "shell": "/usr/sbin/nologin"}]}
+    plan = apply(node, control)
+    assert verdict(plan, "demo/user").blocked_by == "demo_confirm: [nvidia]"
+    assert node.users["nvidia"][4] == "/bin/bash"
+
+
+def test_a_blocked_installation_leaves_its_unit_alone_and_the_rest_converges():
+    node = bare()
+    node.packages["docker-ce"] = ("installed", "29")
+    node.available["docker.io"] = "26"
+    node.conflicts["docker.io"] = "docker-ce"
+    controls = (
+        {"id": "demo/docker", "packages": ["docker.io"], "units": [{"name": "docker.service", "active": True}]},
+        {"id": "demo/file", "files": [{"path": "/etc/demo.conf", "content": "a"}]},
+    )
+    plan = apply(node, *controls)
+    assert verdict(plan, "demo/docker").blocked_by == "demo_confirm: [docker-ce]"
+    assert node.files["/etc/demo.conf"].text == "a\n"
+
+
+def test_a_masked_unit_is_unmasked_only_when_named_and_a_static_one_cannot_be_disabled():
+    node = bare()
+    node.units["chrony.service"] = node.unit(state="masked")
+    control = {"id": "demo/time", "units": [{"name": "chrony.service", "enabled": True, "active": True}]}
+    assert verdict(apply(node, control), "demo/time").blocked_by == "demo_confirm: [chrony.service]"
+    apply(node, control, confirm=["chrony.service"])
+    assert node.units["chrony.service"]["ActiveState"] == "active"
+    node.units["chrony.service"] = node.unit(state="static")
+    off = {"id": "demo/time", "units": [{"name": "chrony.service", "enabled": False}]}
+    assert states(subject(off).plan(node))["demo/time"] == "in_sync"
+
+
+def test_a_directory_link_that_somebody_else_owns_is_not_followed():
+    node = bare()
+    node.users["nusy"] = [990, 990, "", "/opt/nusy", "/usr/sbin/nologin"]
+    node.groups["nusy"] = [990, []]
+    node.put("/etc/profile.d", kind="directory", mode=0o755)
+    node.put("/opt/nusy", kind="directory", mode=0o755, uid=990, gid=990)
+    node.put("/opt/nusy/cache", "/etc/profile.d", kind="link", uid=990)
+    control = {"id": "demo/cache", "directories": [{"path": "/opt/nusy/cache", "owner": "nusy", "group": "nusy"}]}
+    plan = subject(control).plan(node)
+    assert verdict(plan, "demo/cache").state == "unknown" and not plan.steps
+
+
+def test_a_link_among_the_sysctl_files_stays_one_and_its_target_is_edited():
+    node = bare()
+    node.put("/etc/sysctl.conf", "vm.swappiness = 60\n", mode=0o644)
+    node.put("/etc/sysctl.d/99-sysctl.conf", "../sysctl.conf", kind="link", mode=0o777)
+    control = {"id": "demo/swap", "sysctls": [{"name": "vm.swappiness", "value": "10"}]}
+    apply(node, control, confirm=["/etc/sysctl.d/99-sysctl.conf"])
+    assert node.files["/etc/sysctl.d/99-sysctl.conf"].kind == "link"
+    assert (node.files["/etc/sysctl.conf"].text, node.files["/etc/sysctl.conf"].mode) == (
+        "# vm.swappiness = 60\n",
+        0o644,
+    )
+
+
+def test_a_record_in_a_folder_of_somebody_else_is_neither_read_nor_written():
+    node = bare()
+    control = {"id": "demo/file", "files": [{"path": "/etc/demo.conf", "content": "a"}]}
+    apply(node, control)
+    node.files["/var/lib/nusy"].uid = 1234
+    node.files["/etc/demo.conf"].text = "b\n"
+    assert verdict(subject(control).plan(node), "demo/file").cause == ""
+    node.effects.clear()
+    apply(node, control)
+    assert not [effect for effect in node.effects if "/var/lib/nusy" in effect]
+
+
+def test_what_an_assertion_found_is_no_declaration():
+    node = bare()
+
+    def control(found: str) -> dict:
+        assertion = {"name": "Triton", "state": "in_sync", "found": found, "wanted": "ok", "reason": found}
+        return {"id": "demo/truth", "assertions": [assertion]}
+
+    apply(node, control("ok"))
+    drifted = control("broken by hand")
+    drifted["assertions"][0]["state"] = "drifted"
+    assert verdict(subject(drifted).plan(node), "demo/truth").cause == "corrective"
+
+
+def test_without_root_a_run_that_has_nothing_to_do_says_so():
+    node = bare()
+    control = {"id": "demo/file", "files": [{"path": "/etc/demo.conf", "content": "a"}]}
+    apply(node, control)
+    node.root = False
+    assert not apply(node, control).changed
+
+
+def test_a_package_that_another_one_needs_goes_only_if_both_are_named():
+    node = bare()
+    node.packages |= {"lib": ("installed", "1"), "user": ("installed", "1")}
+    node.needs = {"user": "lib"}
+    control = {"id": "demo/lib", "absent_packages": ["lib"]}
+    with pytest.raises(NodeError) as error:
+        apply(node, control, confirm=["lib"])
+    assert error.value.problem.key == "packages.would_remove" and "user" in node.packages
+    apply(node, control, confirm=["lib", "user"])
+    assert "user" not in node.packages and "lib" not in node.packages
+
+
+def test_a_secret_needs_a_closed_file_and_a_text():
+    file = {"path": "/etc/demo.token", "content": "${secret:token}"}
+    with pytest.raises(InputError):
+        subject({"id": "demo/x", "files": [file]}, secrets={"token": "hunter22"})
+    with pytest.raises(InputError):
+        subject({"id": "demo/x", "files": [{**file, "mode": "0600"}]}, secrets={"token": None})
