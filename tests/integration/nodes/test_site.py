@@ -104,10 +104,10 @@ class Site:
 # What a look must not move. Left out: the journal and the records of the login, its own files,
 # and the run-time tree. Directories by the time of their content: an overlay changes their inode
 # when something below is first written.
-LOGIN = ("/var/log/journal", "/var/log/wtmp", "/var/log/btmp", "/var/log/lastlog", "/home/ops", "/root")
+LOGIN = ("/var/log/journal", "/var/log/wtmp*", "/var/log/btmp", "/var/log/lastlog*", "/home/ops", "/root")
 PRUNED = ("/proc", "/sys", "/run", "/tmp", "/var/lib/systemd", *LOGIN)
 LOOKED_AT = (
-    f"find / -xdev \\( {' -o '.join(f'-path {path}' for path in PRUNED)} \\) -prune -o "
+    f"find / -xdev \\( {' -o '.join(f"-path '{path}'" for path in PRUNED)} \\) -prune -o "
     "-type d -printf '%p %m %U:%G %T@\\n' -o -printf '%p %y %m %U:%G %s %C@\\n' | grep -v '^/var/log ' | sort"
 )
 
