@@ -59,6 +59,7 @@ class Dying(HostWriter):
     """The real writer, until the effect that is its last."""
 
     def __init__(self, moment: str, last: int) -> None:
+        super().__init__()
         self.moment, self.last, self.effects = moment, last, []
 
 

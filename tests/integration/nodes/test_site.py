@@ -106,8 +106,9 @@ class Site:
 # when something below is first written.
 LOGIN = ("/var/log/journal", "/var/log/wtmp*", "/var/log/btmp", "/var/log/lastlog*", "/home/ops", "/root")
 PRUNED = ("/proc", "/sys", "/run", "/tmp", "/var/lib/systemd", *LOGIN)
+NOT_THERE = " -o ".join(f"-path '{path}'" for path in PRUNED)
 LOOKED_AT = (
-    f"find / -xdev \\( {' -o '.join(f"-path '{path}'" for path in PRUNED)} \\) -prune -o "
+    f"find / -xdev \\( {NOT_THERE} \\) -prune -o "
     "-type d -printf '%p %m %U:%G %T@\\n' -o -printf '%p %y %m %U:%G %s %C@\\n' | grep -v '^/var/log ' | sort"
 )
 
