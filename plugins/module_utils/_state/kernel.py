@@ -310,7 +310,28 @@ def write_fstab(step: Step, reader: Reader, writer: Writer) -> None:
     writer.write("/etc/fstab", "\n".join(kept) + "\n", mode=stat.mode if stat else 0o644, uid=0, gid=0)
 
 
-def run_tool(argv: Sequence[str], writer: Writer, *, why: str) -> None:
+def load_module(step: Step, _reader: Reader, writer: Writer) -> None:
+    _run(["/usr/sbin/modprobe", "--", step.target], writer, why="the role needs this module")
+
+
+def unload_module(step: Step, _reader: Reader, writer: Writer) -> None:
+    _run(["/usr/sbin/modprobe", "--remove", "--", step.target], writer, why="it stays loaded")
+
+
+def mount(step: Step, _reader: Reader, writer: Writer) -> None:
+    _run(["/usr/bin/mount", "--", step.target], writer, why="data would go to the disk below")
+
+
+def unmount(step: Step, _reader: Reader, writer: Writer) -> None:
+    _run(["/usr/bin/umount", "--", step.target], writer, why="the other file system stays")
+
+
+def remount(step: Step, _reader: Reader, writer: Writer) -> None:
+    argv = ["/usr/bin/mount", "-o", f"remount,{step.args[0]}", "--", step.target]
+    _run(argv, writer, why="the options stay as they were")
+
+
+def _run(argv: Sequence[str], writer: Writer, *, why: str) -> None:
     done = writer.run(argv, timeout=120)
     if not done.ok:
         raise NodeError(

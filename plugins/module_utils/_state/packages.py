@@ -198,9 +198,10 @@ def refresh_lists(_step: Step, _reader: Reader, writer: Writer) -> None:
 
 
 def install_packages(
-    names: Sequence[str], reader: Reader, writer: Writer, *, recommends: bool, confirmed: frozenset[str]
+    step: Step, reader: Reader, writer: Writer, *, recommends: bool, confirmed: frozenset[str]
 ) -> None:
     """Install, after looking again: fresh lists may have changed what would be removed."""
+    names = step.names()
     _nothing_unnamed(simulate(reader, names, recommends=recommends), f"install {' '.join(names)}", confirmed)
     argv = [
         APT_GET, "--yes", "--quiet", *options(recommends),
@@ -237,7 +238,8 @@ def remove_packages(step: Step, reader: Reader, writer: Writer, *, confirmed: fr
     _check(writer.run(argv, timeout=INSTALL_SECONDS, env=ENVIRONMENT), f"remove {step.target}")
 
 
-def hold_packages(names: Sequence[str], writer: Writer) -> None:
+def hold_packages(step: Step, _reader: Reader, writer: Writer) -> None:
+    names = step.names()
     _check(_in_turn(["/usr/bin/apt-mark", "hold", "--", *names], writer, timeout=60.0), f"hold {' '.join(names)}")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import paths
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import files
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     Assertion,
     ControlSpec,
@@ -287,13 +287,13 @@ def _unit(entry: Mapping[str, Any], at: str) -> Unit:
 
 def _check_secrets(control: ControlSpec, secrets: Mapping[str, str]) -> None:
     for unit in control.units:
-        if any(paths.SECRET.search(text) for text in (unit.content or "", *(t for _n, t in unit.dropins))):
+        if any(files.SECRET.search(text) for text in (unit.content or "", *(t for _n, t in unit.dropins))):
             why = "everybody can read unit files, and systemctl show prints them"
             raise _wrong(
                 f"units of {control.id}", "no secret; put it in a file of mode 0600 and name that", unit.name, why
             )
     texts = [f.content for f in control.files]
-    for name in (match for text in texts for match in paths.SECRET.findall(text)):
+    for name in (match for text in texts for match in files.SECRET.findall(text)):
         if name not in secrets:
             raise _wrong(
                 f"secrets.{name}",
@@ -310,10 +310,10 @@ def _check_secrets(control: ControlSpec, secrets: Mapping[str, str]) -> None:
             )
     for file in control.files:
         at = f"{file.path} of {control.id}"
-        if len(paths.SECRET.findall(file.content)) != file.content.count("${secret:"):
+        if len(files.SECRET.findall(file.content)) != file.content.count("${secret:"):
             why = "it would be written as it stands"
             raise _wrong(at, "${secret:name} with a name of letters, digits and _", "another form", why)
-        if paths.SECRET.search(file.content) and file.mode & 0o007:
+        if files.SECRET.search(file.content) and file.mode & 0o007:
             why = "everybody on the node could read the secret"
             raise _wrong(at, 'a mode that is closed to others, such as "0600"', f"{file.mode:04o}", why)
 

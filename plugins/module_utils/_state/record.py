@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass, field
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import State
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.files import substitute
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import ControlSpec, Document
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.paths import substitute
 
 FOLDER = "/var/lib/nusy/applied"
 KEY = f"{FOLDER}/.key"

@@ -7,7 +7,10 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import (
@@ -21,6 +24,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import (
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     accounts,
+    files,
     kernel,
     packages,
     paths,
@@ -38,6 +42,9 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     Unknown,
     World,
 )
+
+WRITES = ("write_file", "remove_file")
+Action: TypeAlias = "Callable[[Step, Reader, Writer], None]"
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class EnsureState:
         self.title = f"role {document.role}"
         self._files = {control.id: files_of(control, document.role) for control in document.selected}
         self._directories = {d.path: d for control in document.selected for d in control.directories}
-        self._wholes = paths.assemble((control, file) for control, files in self._files.items() for file in files)
+        self._wholes = files.assemble((control, file) for control, owned in self._files.items() for file in owned)
 
     # --- looking ---
 
@@ -146,7 +153,7 @@ class EnsureState:
             if file.path not in planned:
                 planned.add(file.path)
                 whole = self._wholes[file.path]
-                paths.plan_file(whole, seen.paths, world, sheets, extra, self.document.secrets)
+                files.plan_file(whole, seen.paths, world, sheets, extra, self.document.secrets)
                 if file.path.startswith("/etc/apt/") and _writes(file.path, (*sheets.values(), extra)):
                     world.sources_change, world.lists_fresh = True, False
         for link in control.links:
@@ -186,9 +193,10 @@ class EnsureState:
             )
         with turn.taken(writer) as waited:
             steps = self.plan(reader).steps if waited else plan.steps
+            actions = self._actions()
             for step in steps:
                 try:
-                    self._do(step, reader, writer)
+                    actions[step.action](step, reader, writer)
                 except OSError as error:
                     raise NodeError(
                         "state.step_failed",
@@ -200,40 +208,43 @@ class EnsureState:
             started = (step.target for step in steps if step.action in ("start_unit", "restart_unit"))
             units.survived(unique(started), writer)
 
-    def _do(self, step: Step, reader: Reader, writer: Writer) -> None:
+    def _actions(self) -> Mapping[str, Action]:
+        """Every effect by its name. Some depend on what the whole document says."""
         document = self.document
-        match step.action:
-            case "install_packages":
-                packages.install_packages(
-                    step.names(),
-                    reader,
-                    writer,
-                    recommends=document.install_recommends,
-                    confirmed=document.confirmed,
-                )
-            case "remove_packages":
-                packages.remove_packages(step, reader, writer, confirmed=document.confirmed)
-            case "hold_packages":
-                packages.hold_packages(step.names(), writer)
-            case "write_file":
-                paths.write_file(self._wholes[step.target], document.secrets, reader, writer)
-            case "enable_unit" | "disable_unit" | "mask_unit" | "unmask_unit" | "start_unit" | "stop_unit":
-                units.systemctl(step.action.removesuffix("_unit"), step, writer)
-            case "restart_unit" | "reload_unit":
-                units.pay(step.action.removesuffix("_unit"), step, writer)
-            case "load_module":
-                kernel.run_tool(["/usr/sbin/modprobe", "--", step.target], writer, why="the role needs this module")
-            case "unload_module":
-                kernel.run_tool(["/usr/sbin/modprobe", "--remove", "--", step.target], writer, why="it stays loaded")
-            case "mount":
-                kernel.run_tool(["/usr/bin/mount", "--", step.target], writer, why="data would go to the disk below")
-            case "unmount":
-                kernel.run_tool(["/usr/bin/umount", "--", step.target], writer, why="the other file system stays")
-            case "remount":
-                argv = ["/usr/bin/mount", "-o", f"remount,{step.args[0]}", "--", step.target]
-                kernel.run_tool(argv, writer, why="the options stay as they were")
-            case action:
-                ACTIONS[action](step, reader, writer)
+        confirmed = document.confirmed
+        return {
+            "repair_dpkg": packages.repair_dpkg,
+            "refresh_lists": packages.refresh_lists,
+            "install_packages": partial(
+                packages.install_packages, recommends=document.install_recommends, confirmed=confirmed
+            ),
+            "remove_packages": partial(packages.remove_packages, confirmed=confirmed),
+            "hold_packages": packages.hold_packages,
+            "add_group": accounts.add_group,
+            "set_gid": accounts.set_gid,
+            "add_user": accounts.add_user,
+            "modify_user": accounts.modify_user,
+            "join_groups": accounts.join_groups,
+            "make_directory": paths.make_directory,
+            "make_parent": paths.make_parent,
+            "set_attributes": paths.set_attributes,
+            "make_link": paths.make_link,
+            "move_aside": paths.move_aside,
+            "write_file": partial(files.write_file, wholes=self._wholes, secrets=document.secrets),
+            "remove_file": files.remove_file,
+            "set_sysctl": kernel.set_sysctl,
+            "comment_out": kernel.comment_out,
+            "load_module": kernel.load_module,
+            "unload_module": kernel.unload_module,
+            "write_fstab": kernel.write_fstab,
+            "mount": kernel.mount,
+            "unmount": kernel.unmount,
+            "remount": kernel.remount,
+            "reload_manager": units.reload_manager,
+            **dict.fromkeys(units.VERBS, units.change),
+            **dict.fromkeys(("restart_unit", "reload_unit"), units.pay),
+            "owe_restart": units.owe,
+        }
 
     def settle(self, left: Plan, reader: Reader, writer: Writer) -> None:
         """After a real run: leave the record, then say what could not be ensured."""
@@ -259,26 +270,6 @@ class EnsureState:
 
 
 WRITES = ("write_file", "remove_file")
-ACTIONS = {
-    "repair_dpkg": packages.repair_dpkg,
-    "refresh_lists": packages.refresh_lists,
-    "add_group": accounts.add_group,
-    "set_gid": accounts.set_gid,
-    "add_user": accounts.add_user,
-    "modify_user": accounts.modify_user,
-    "join_groups": accounts.join_groups,
-    "make_directory": paths.make_directory,
-    "make_parent": paths.make_parent,
-    "set_attributes": paths.set_attributes,
-    "make_link": paths.make_link,
-    "move_aside": paths.move_aside,
-    "remove_file": paths.remove_file,
-    "reload_manager": units.reload_manager,
-    "owe_restart": units.owe,
-    "set_sysctl": kernel.set_sysctl,
-    "comment_out": kernel.comment_out,
-    "write_fstab": kernel.write_fstab,
-}
 
 
 def _collapsed(steps: list[Step]) -> tuple[Step, ...]:

@@ -46,6 +46,7 @@ ADDITIVE = frozenset(
         *("Alias", "Also"),
     )
 )
+VERBS = ("enable_unit", "disable_unit", "mask_unit", "unmask_unit", "start_unit", "stop_unit")
 # A stop may take TimeoutStopSec (90 s) and a start TimeoutStartSec (90 s) by systemd's defaults.
 CHANGE_SECONDS = 300.0
 # systemd calls a simple service started before its program has run: time to fail in.
@@ -238,7 +239,9 @@ def _as_wanted(state: str, *, enabled: bool) -> bool:
 # --- doing --------------------------------------------------------------------------------
 
 
-def systemctl(verb: str, step: Step, writer: Writer) -> None:
+def change(step: Step, _reader: Reader, writer: Writer) -> None:
+    """``<verb>_unit`` is systemctl's verb."""
+    verb = step.action.removesuffix("_unit")
     _check(writer.run([SYSTEMCTL, verb, "--", step.target], timeout=CHANGE_SECONDS), step.target, writer)
 
 
@@ -253,8 +256,8 @@ def owe(step: Step, reader: Reader, writer: Writer) -> None:
     writer.write(f"{OWED}/{step.target}", "", mode=0o644, uid=0, gid=0)
 
 
-def pay(verb: str, step: Step, writer: Writer) -> None:
-    systemctl(verb, step, writer)
+def pay(step: Step, reader: Reader, writer: Writer) -> None:
+    change(step, reader, writer)
     writer.remove(f"{OWED}/{step.target}")
 
 

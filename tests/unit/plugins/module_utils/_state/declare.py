@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import EnsureState
+from fake_node import FakeNode
 
 
 def filled(spec: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -29,3 +31,19 @@ def document(*controls: dict[str, Any], **params: Any) -> parse.Document:
 
 def subject(*controls: dict[str, Any], **params: Any) -> EnsureState:
     return EnsureState(document(*controls, **params))
+
+
+def apply(node: FakeNode, *controls, **params):
+    """A whole real run; returns the plan it found."""
+    ensured = subject(*controls, **params)
+    found = ensured.plan(node)
+    converge(ensured, found, node, node)
+    return found
+
+
+def states(plan) -> dict[str, str]:
+    return {control.id: control.state for control in plan.controls}
+
+
+def verdict(plan, name):
+    return next(control for control in plan.controls if control.id == name)

@@ -373,5 +373,12 @@ class FakeNode:
         return (1, "", "line 1: BAD\n") if "BAD" in self.files[args[-1]].text else (0, "", "")
 
 
+def bare() -> FakeNode:
+    """As its installer leaves it; two packages can be had."""
+    node = FakeNode(available={"jq": "1.7", "chrony": "4.5"}, brings_units={"chrony": ("chrony.service",)})
+    node.put("/proc/sys/vm/swappiness", "60\n")
+    return node
+
+
 def _option(args: list[str], name: str) -> str | None:
     return args[args.index(name) + 1] if name in args else None

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
-from declare import subject
-from fake_node import FakeNode, Killed
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import subject as subject_module
+from declare import apply, states, subject, verdict
+from fake_node import Killed, bare
 
 EVERYTHING = (
     {
@@ -46,28 +49,6 @@ EVERYTHING = (
         ],
     },
 )
-
-
-def bare() -> FakeNode:
-    node = FakeNode(available={"jq": "1.7", "chrony": "4.5"}, brings_units={"chrony": ("chrony.service",)})
-    node.put("/proc/sys/vm/swappiness", "60\n")
-    return node
-
-
-def apply(node: FakeNode, *controls, **params):
-    """A whole real run; returns the plan it found."""
-    ensured = subject(*controls, **params)
-    found = ensured.plan(node)
-    converge(ensured, found, node, node)
-    return found
-
-
-def states(plan) -> dict[str, str]:
-    return {control.id: control.state for control in plan.controls}
-
-
-def verdict(plan, name):
-    return next(control for control in plan.controls if control.id == name)
 
 
 def test_check_on_a_bare_node_touches_nothing_and_predicts_every_control():
@@ -182,26 +163,6 @@ def test_in_sync_without_a_record_is_adopted_and_without_root_has_no_cause():
     assert verdict(subject(control).plan(node), "demo/setting").cause == "adopted"
     node.unreadable.add("/var/lib/nusy/applied/.key")
     assert verdict(subject(control).plan(node), "demo/setting").cause == ""
-
-
-def test_a_directory_of_somebody_else_is_blocked_until_named_and_the_rest_converges():
-    node = bare()
-    node.put("/opt/nusy/precious", "data", uid=1234)
-    node.files["/opt/nusy"].uid = 1234
-    controls = (
-        {"id": "demo/user", "groups": [{"name": "nusy"}], "users": [{"name": "nusy", "group": "nusy"}]},
-        {"id": "demo/roots", "directories": [{"path": "/opt/nusy", "owner": "nusy", "group": "nusy"}]},
-        {"id": "demo/inside", "files": [{"path": "/opt/nusy/app.env", "content": "A=1"}]},
-        {"id": "demo/other", "files": [{"path": "/etc/demo.conf", "content": "a"}]},
-    )
-    plan = apply(node, *controls)
-    assert verdict(plan, "demo/roots").blocked_by == "demo_confirm: [/opt/nusy]"
-    assert verdict(plan, "demo/inside").blocked_by == "demo_confirm: [/opt/nusy]"
-    assert node.files["/opt/nusy"].uid == 1234 and "/opt/nusy/app.env" not in node.files
-    assert node.files["/etc/demo.conf"].text == "a\n" and "nusy" in node.users
-    assert verdict(subject(*controls).plan(node), "demo/roots").cause == "blocked"
-    apply(node, *controls, confirm=["/opt/nusy"])
-    assert node.user_name(node.files["/opt/nusy"].uid) == "nusy" and node.files["/opt/nusy/precious"].text == "data"
 
 
 def test_an_installation_that_would_remove_a_package_is_blocked_until_that_is_named():
@@ -339,28 +300,6 @@ def test_secrets_reach_the_file_and_nothing_else():
     assert "hunter22" not in node.files["/var/lib/nusy/applied/demo.json"].text
 
 
-def test_a_file_its_validator_refuses_is_not_written():
-    node = bare()
-    control = {
-        "id": "demo/conf",
-        "files": [{"path": "/etc/demo.conf", "content": "BAD", "validate": ["/x/validator", "%s"]}],
-    }
-    with pytest.raises(NodeError) as error:
-        apply(node, control)
-    assert error.value.problem.key == "paths.validation_failed" and "/etc/demo.conf" not in node.files
-    assert not [path for path in node.files if path.startswith("/tmp/nusy")]
-
-
-def test_what_is_in_the_way_is_moved_aside_only_when_named_and_never_deleted():
-    node = bare()
-    node.put("/etc/demo.conf/inner", "precious")
-    control = {"id": "demo/conf", "files": [{"path": "/etc/demo.conf", "content": "a"}]}
-    assert verdict(apply(node, control), "demo/conf").blocked_by == "demo_confirm: [/etc/demo.conf]"
-    apply(node, control, confirm=["/etc/demo.conf"])
-    assert node.files["/etc/demo.conf"].text == "a\n"
-    assert node.files["/etc/demo.conf.replaced.1/inner"].text == "precious"
-
-
 def test_a_later_dropin_that_overrides_ours_is_drift():
     node = bare()
     node.units["chrony.service"] = node.unit(active="active", state="enabled")
@@ -427,154 +366,18 @@ def test_bad_input_is_refused_with_its_path_before_anything_is_looked_at(control
     assert where in error.value.problem.wanted
 
 
-def test_two_controls_cannot_own_one_file_whole():
-    file = {"path": "/etc/demo.conf", "content": "a"}
-    with pytest.raises(InputError) as error:
-        subject({"id": "demo/a", "files": [file]}, {"id": "demo/b", "files": [file]})
-    assert error.value.problem.key == "state.file_declared_twice"
-
-
 def test_a_misspelt_skip_is_refused():
     with pytest.raises(InputError):
         subject({"id": "demo/a"}, skip_controls=["demo/b"])
 
 
-def test_a_unit_that_systemd_skips_here_is_unknown_and_not_drift_for_ever():
-    node = bare()
-    skipped = {"ConditionResult": "no", "ConditionTimestampMonotonic": "123"}
-    node.units["systemd-timesyncd.service"] = node.unit(state="enabled") | skipped
-    control = {"id": "demo/time", "units": [{"name": "systemd-timesyncd.service", "active": True}]}
-    plan = subject(control).plan(node)
-    assert verdict(plan, "demo/time").state == "unknown" and not plan.steps
-    assert "condition of the unit does not hold" in verdict(plan, "demo/time").reason
-
-
-def test_only_accounts_that_nobody_declared_and_nobody_has_are_assumed():
-    node = bare()
-    control = {
-        "id": "demo/roots",
-        "groups": [{"name": "nusy"}],
-        "directories": [
-            {"path": "/opt/a", "group": "nusy"},
-            {"path": "/opt/b", "owner": "other"},
-        ],
-    }
-    assert subject(control).plan(node).assumptions == ("user other (of /opt/b) is made by a package or another role",)
-
-
-def test_a_link_to_a_directory_is_a_directory_and_its_target_is_judged():
-    node = bare()
-    node.put("/mnt/big/models", kind="directory", mode=0o700)
-    node.put("/srv/models", "../mnt/big/models", kind="link", mode=0o777)
-    control = {"id": "demo/models", "directories": [{"path": "/srv/models"}]}
-    plan = apply(node, control)
-    assert verdict(plan, "demo/models").as_dict()["before"] == {"directory /srv/models: mode": "0700"}
-    assert node.files["/mnt/big/models"].mode == 0o755 and node.files["/srv/models"].kind == "link"
-    node.put("/srv/lost", "/nowhere", kind="link")
-    lost = {"id": "demo/lost", "directories": [{"path": "/srv/lost"}]}
-    assert verdict(subject(lost).plan(node), "demo/lost").state == "unknown"
-    node.put("/srv/loop", "/srv/loop", kind="link")
-    loop = {"id": "demo/loop", "directories": [{"path": "/srv/loop"}]}
-    assert "too many levels" in verdict(subject(loop).plan(node), "demo/loop").reason
-
-
-def test_a_template_unit_has_files_and_its_instance_has_the_state():
-    node = bare()
-    controls = (
-        {"id": "demo/template", "units": [{"name": "engine@.service", "content": "[Service]\nExecStart=/bin/true"}]},
-        {"id": "demo/instance", "units": [{"name": "engine@main.service", "enabled": True, "active": True}]},
-    )
-    node.units["engine@main.service"] = node.unit()
-    apply(node, *controls)
-    assert node.files["/etc/systemd/system/engine@.service"].text.startswith("[Service]")
-    assert node.units["engine@main.service"]["ActiveState"] == "active"
-    with pytest.raises(InputError):
-        subject({"id": "demo/x", "units": [{"name": "engine@.service", "active": True}]})
-
-
 # --- found by review: each of these was wrong once ------------------------------------------
-
-
-def test_a_foreign_line_in_a_unit_file_is_gone_before_the_unit_restarts():
-    node = bare()
-    control = {
-        "id": "demo/service",
-        "units": [{"name": "demo.service", "content": "[Service]\nExecStart=/bin/true", "active": True}],
-    }
-    apply(node, control)
-    node.files["/etc/systemd/system/demo.service"].text += "User=rogue\n"
-    plan = apply(node, control)
-    actions = [step.action for step in plan.steps]
-    assert actions.index("write_file") < actions.index("reload_manager") < actions.index("restart_unit")
-    assert not subject(control).plan(node).changed
-
-
-def test_a_file_of_a_later_control_restarts_the_unit_too():
-    node = bare()
-    node.units["chrony.service"] = node.unit(active="active", state="enabled")
-    controls = (
-        {"id": "demo/service", "units": [{"name": "chrony.service", "active": True, "restart_on": ["/etc/demo.conf"]}]},
-        {"id": "demo/file", "files": [{"path": "/etc/demo.conf", "content": "a"}]},
-    )
-    apply(node, *controls)
-    assert node.effects[-2:] == ["systemctl restart chrony.service", "remove /run/nusy/owed/chrony.service"] or (
-        "systemctl restart chrony.service" in node.effects
-    )
-
-
-def test_an_override_that_is_moved_aside_ends_with_a_restart():
-    node = bare()
-    node.units["chrony.service"] = node.unit(active="active", state="enabled")
-    control = {"id": "demo/nice", "units": [{"name": "chrony.service", "dropins": {"10-nusy": "[Service]\nNice=5"}}]}
-    apply(node, control)
-    other = "/etc/systemd/system/chrony.service.d/99-other.conf"
-    node.put(other, "[Service]\nNice=0\n")
-    node.effects.clear()
-    apply(node, control, confirm=[other])
-    assert "systemctl restart chrony.service" in node.effects
-
-
-def test_a_drop_in_that_only_adds_is_no_override():
-    node = bare()
-    node.units["chrony.service"] = node.unit(active="active", state="enabled")
-    dropins = {"10-nusy": "[Service]\nEnvironment=A=1"}
-    control = {"id": "demo/env", "units": [{"name": "chrony.service", "dropins": dropins}]}
-    apply(node, control)
-    node.put("/etc/systemd/system/chrony.service.d/99-other.conf", "[Service]\nEnvironment=B=2\n")
-    assert states(subject(control).plan(node))["demo/env"] == "in_sync"
-
-
-def test_a_parent_that_a_package_brings_keeps_its_owner():
-    node = bare()
-    control = {"id": "demo/conf", "files": [{"path": "/etc/redis/demo.conf", "content": "a"}]}
-    ensured = subject(control)
-    plan = ensured.plan(node)
-    node.put("/etc/redis", kind="directory", mode=0o2770, uid=111)
-    converge(ensured, plan, node, node)
-    assert (node.files["/etc/redis"].uid, node.files["/etc/redis"].mode) == (111, 0o2770)
-
-
-def test_a_secret_of_several_lines_in_a_file_that_differs():
-    node = bare()
-    node.put("/etc/demo.pem", "old\n", mode=0o600)
-    file = {"path": "/etc/demo.pem", "content": "${secret:key}", "mode": "0600"}
-    control = {"id": "demo/key", "files": [file]}
-    apply(node, control, secrets={"key": "line one\nline two"})
-    assert node.files["/etc/demo.pem"].text == "line one\nline two\n"
 
 
 def test_secrets_do_not_go_into_unit_files():
     unit = {"name": "demo.service", "content": "[Service]\nEnvironment=KEY=${secret:key}"}
     with pytest.raises(InputError):
         subject({"id": "demo/x", "units": [unit]}, secrets={"key": "hunter22"})
-
-
-def test_what_a_validator_says_of_a_sensitive_file_stays_hidden():
-    node = bare()
-    file = {"path": "/etc/demo.conf", "content": "BAD", "validate": ["/x/validator", "%s"], "sensitive": True}
-    with pytest.raises(NodeError) as error:
-        apply(node, {"id": "demo/conf", "files": [file]})
-    assert "BAD" not in error.value.problem.found and "not shown" in error.value.problem.found
 
 
 def test_an_account_that_people_log_in_by_is_changed_only_when_named():
@@ -598,30 +401,6 @@ def test_a_blocked_installation_leaves_its_unit_alone_and_the_rest_converges():
     plan = apply(node, *controls)
     assert verdict(plan, "demo/docker").blocked_by == "demo_confirm: [docker-ce]"
     assert node.files["/etc/demo.conf"].text == "a\n"
-
-
-def test_a_masked_unit_is_unmasked_only_when_named_and_a_static_one_cannot_be_disabled():
-    node = bare()
-    node.units["chrony.service"] = node.unit(state="masked")
-    control = {"id": "demo/time", "units": [{"name": "chrony.service", "enabled": True, "active": True}]}
-    assert verdict(apply(node, control), "demo/time").blocked_by == "demo_confirm: [chrony.service]"
-    apply(node, control, confirm=["chrony.service"])
-    assert node.units["chrony.service"]["ActiveState"] == "active"
-    node.units["chrony.service"] = node.unit(state="static")
-    off = {"id": "demo/time", "units": [{"name": "chrony.service", "enabled": False}]}
-    assert states(subject(off).plan(node))["demo/time"] == "in_sync"
-
-
-def test_a_directory_link_that_somebody_else_owns_is_not_followed():
-    node = bare()
-    node.users["nusy"] = [990, 990, "", "/opt/nusy", "/usr/sbin/nologin"]
-    node.groups["nusy"] = [990, []]
-    node.put("/etc/profile.d", kind="directory", mode=0o755)
-    node.put("/opt/nusy", kind="directory", mode=0o755, uid=990, gid=990)
-    node.put("/opt/nusy/cache", "/etc/profile.d", kind="link", uid=990)
-    control = {"id": "demo/cache", "directories": [{"path": "/opt/nusy/cache", "owner": "nusy", "group": "nusy"}]}
-    plan = subject(control).plan(node)
-    assert verdict(plan, "demo/cache").state == "unknown" and not plan.steps
 
 
 def test_a_link_among_the_sysctl_files_stays_one_and_its_target_is_edited():
@@ -688,3 +467,19 @@ def test_a_secret_needs_a_closed_file_and_a_text():
         subject({"id": "demo/x", "files": [file]}, secrets={"token": "hunter22"})
     with pytest.raises(InputError):
         subject({"id": "demo/x", "files": [{**file, "mode": "0600"}]}, secrets={"token": None})
+
+
+def test_everything_that_can_be_planned_can_be_done():
+    """A step without its effect would be found on a node, half-way through a run."""
+    source = Path(subject_module.__file__).parent
+    calls = [
+        node
+        for path in source.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("will", "Step")
+    ]
+    named = {
+        constant.value for call in calls for constant in ast.walk(call.args[0]) if isinstance(constant, ast.Constant)
+    }
+    assert named - {"_unit", "active", "restart"} <= set(subject()._actions())
+    assert len(named) > 20

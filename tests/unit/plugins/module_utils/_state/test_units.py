@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import units
-from declare import subject
-from fake_node import FakeNode
+from declare import apply, states, subject, verdict
+from fake_node import FakeNode, bare
 
 CONTROL = {"id": "demo/s", "units": [{"name": "demo.service", "active": True}]}
 
@@ -57,3 +57,88 @@ def test_nothing_is_waited_for_when_nothing_was_started(monkeypatch):
     control = {"id": "demo/s", "units": [{"name": "demo.service", "active": True, "enabled": False}]}
     ensured = subject(control)
     converge(ensured, ensured.plan(node), node, node)
+
+
+def test_a_unit_that_systemd_skips_here_is_unknown_and_not_drift_for_ever():
+    node = bare()
+    skipped = {"ConditionResult": "no", "ConditionTimestampMonotonic": "123"}
+    node.units["systemd-timesyncd.service"] = node.unit(state="enabled") | skipped
+    control = {"id": "demo/time", "units": [{"name": "systemd-timesyncd.service", "active": True}]}
+    plan = subject(control).plan(node)
+    assert verdict(plan, "demo/time").state == "unknown" and not plan.steps
+    assert "condition of the unit does not hold" in verdict(plan, "demo/time").reason
+
+
+def test_a_template_unit_has_files_and_its_instance_has_the_state():
+    node = bare()
+    controls = (
+        {"id": "demo/template", "units": [{"name": "engine@.service", "content": "[Service]\nExecStart=/bin/true"}]},
+        {"id": "demo/instance", "units": [{"name": "engine@main.service", "enabled": True, "active": True}]},
+    )
+    node.units["engine@main.service"] = node.unit()
+    apply(node, *controls)
+    assert node.files["/etc/systemd/system/engine@.service"].text.startswith("[Service]")
+    assert node.units["engine@main.service"]["ActiveState"] == "active"
+    with pytest.raises(InputError):
+        subject({"id": "demo/x", "units": [{"name": "engine@.service", "active": True}]})
+
+
+def test_a_foreign_line_in_a_unit_file_is_gone_before_the_unit_restarts():
+    node = bare()
+    control = {
+        "id": "demo/service",
+        "units": [{"name": "demo.service", "content": "[Service]\nExecStart=/bin/true", "active": True}],
+    }
+    apply(node, control)
+    node.files["/etc/systemd/system/demo.service"].text += "User=rogue\n"
+    plan = apply(node, control)
+    actions = [step.action for step in plan.steps]
+    assert actions.index("write_file") < actions.index("reload_manager") < actions.index("restart_unit")
+    assert not subject(control).plan(node).changed
+
+
+def test_a_file_of_a_later_control_restarts_the_unit_too():
+    node = bare()
+    node.units["chrony.service"] = node.unit(active="active", state="enabled")
+    controls = (
+        {"id": "demo/service", "units": [{"name": "chrony.service", "active": True, "restart_on": ["/etc/demo.conf"]}]},
+        {"id": "demo/file", "files": [{"path": "/etc/demo.conf", "content": "a"}]},
+    )
+    apply(node, *controls)
+    assert node.effects[-2:] == ["systemctl restart chrony.service", "remove /run/nusy/owed/chrony.service"] or (
+        "systemctl restart chrony.service" in node.effects
+    )
+
+
+def test_an_override_that_is_moved_aside_ends_with_a_restart():
+    node = bare()
+    node.units["chrony.service"] = node.unit(active="active", state="enabled")
+    control = {"id": "demo/nice", "units": [{"name": "chrony.service", "dropins": {"10-nusy": "[Service]\nNice=5"}}]}
+    apply(node, control)
+    other = "/etc/systemd/system/chrony.service.d/99-other.conf"
+    node.put(other, "[Service]\nNice=0\n")
+    node.effects.clear()
+    apply(node, control, confirm=[other])
+    assert "systemctl restart chrony.service" in node.effects
+
+
+def test_a_drop_in_that_only_adds_is_no_override():
+    node = bare()
+    node.units["chrony.service"] = node.unit(active="active", state="enabled")
+    dropins = {"10-nusy": "[Service]\nEnvironment=A=1"}
+    control = {"id": "demo/env", "units": [{"name": "chrony.service", "dropins": dropins}]}
+    apply(node, control)
+    node.put("/etc/systemd/system/chrony.service.d/99-other.conf", "[Service]\nEnvironment=B=2\n")
+    assert states(subject(control).plan(node))["demo/env"] == "in_sync"
+
+
+def test_a_masked_unit_is_unmasked_only_when_named_and_a_static_one_cannot_be_disabled():
+    node = bare()
+    node.units["chrony.service"] = node.unit(state="masked")
+    control = {"id": "demo/time", "units": [{"name": "chrony.service", "enabled": True, "active": True}]}
+    assert verdict(apply(node, control), "demo/time").blocked_by == "demo_confirm: [chrony.service]"
+    apply(node, control, confirm=["chrony.service"])
+    assert node.units["chrony.service"]["ActiveState"] == "active"
+    node.units["chrony.service"] = node.unit(state="static")
+    off = {"id": "demo/time", "units": [{"name": "chrony.service", "enabled": False}]}
+    assert states(subject(off).plan(node))["demo/time"] == "in_sync"

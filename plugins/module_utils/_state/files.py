@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Text files and the fragments they are put together from.
+
+A file is owned whole by one role. Several controls may each own a fragment of it, so that
+forty settings in one file are forty verdicts; a line that nobody declared is drift of
+``<role>/file_extra``.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import HIDDEN
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import paths
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import File, Sheet, Unknown, World
+
+SECRET = re.compile(r"\$\{secret:([A-Za-z0-9_]+)\}")
+# A diff in a report is for reading; the file itself is on the node.
+SHOWN_LINES = 40
+
+
+@dataclass(frozen=True)
+class Part:
+    """One control's share of a file: the lines it declared."""
+
+    control: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A file with all its parts, as it must be on the node (secrets still as references)."""
+
+    file: File
+    parts: tuple[Part, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return tuple(line for part in self.parts for line in part.lines)
+
+    @property
+    def text(self) -> str:
+        return "".join(line + "\n" for line in self.lines)
+
+
+def lines_of(text: str) -> tuple[str, ...]:
+    """Only a line feed ends a line here: str.splitlines would drop the \\r, \\f or U+2028 of a file."""
+    return tuple(text.removesuffix("\n").split("\n")) if text else ()
+
+
+def assemble(declared: Iterable[tuple[str, File]]) -> dict[str, Whole]:
+    """Put the fragments of each path together, in document order.
+
+    Raises InputError when two controls claim one file whole or disagree on its attributes.
+    """
+    wholes: dict[str, Whole] = {}
+    for control, file in declared:
+        part = Part(control, lines_of(file.content))
+        earlier = wholes.get(file.path)
+        if earlier is None:
+            wholes[file.path] = Whole(file, (part,))
+            continue
+        same = replace(file, content="", sensitive=False) == replace(earlier.file, content="", sensitive=False)
+        if not (file.fragment and earlier.file.fragment and same):
+            raise InputError(
+                "state.file_declared_twice",
+                wanted=f"{file.path} declared once, or as fragments with the same owner, group and mode",
+                found=f"declared by {earlier.parts[0].control} and by {control}",
+                why="the two declarations would overwrite each other on every run",
+                fix="set fragment: true on both and give them the same attributes, or drop one",
+            )
+        merged = replace(earlier.file, sensitive=earlier.file.sensitive or file.sensitive)
+        wholes[file.path] = Whole(merged, (*earlier.parts, part))
+    return wholes
+
+
+def plan_file(
+    whole: Whole,
+    seen: Mapping[str, paths.Seen | Unknown],
+    world: World,
+    sheets: Mapping[str, Sheet],
+    extra: Sheet | None,
+    secrets: Mapping[str, str],
+) -> None:
+    """Judge a file for all its owners at once; the step belongs to the first of them."""
+    file = whole.file
+    first = sheets[whole.parts[0].control]
+    owners = [sheets[part.control] for part in whole.parts]
+    found = seen[file.path]
+    key = f"file {file.path}"
+    if isinstance(found, Unknown):
+        for sheet in owners:
+            sheet.cannot_see(found.reason)
+        return
+    if not file.present:
+        _plan_absent(file, found, world, first)
+        return
+    # One after the other: each owner has to hear what blocks it.
+    blocked = [paths.blocked(file.path, world, sheet) for sheet in owners]
+    if blocked[0]:
+        for sheet in owners:
+            sheet.differs(key, "absent" if found.stat is None else "present", "present")
+        return
+    paths.expect_accounts(file, world)
+    if found.stat is not None and found.stat.kind in ("directory", "other"):
+        first.differs(key, found.stat.kind, "file", f"a {found.stat.kind} is in the place of the file")
+        for sheet in owners[1:]:
+            sheet.differs(key, found.stat.kind, "file")
+            world.allows(sheet, file.path)
+        if not world.allows(first, file.path):
+            return
+        first.will("move_aside", file.path)
+        found = paths.Seen(None)
+    elif found.stat is not None and found.stat.kind == "link":
+        first.differs(key, f"link to {found.target}", "file")
+        found = paths.Seen(None)
+    if isinstance(found.content, Unknown):
+        for sheet in owners:
+            sheet.cannot_see(found.content.reason)
+        return
+    desired = substitute(whole.text, secrets)
+    sensitive = file.sensitive or SECRET.search(whole.text) is not None
+    if found.content is None:
+        paths.plan_parents(file.path, seen, world, first)
+        for part, sheet in zip(whole.parts, owners, strict=True):
+            shown = (HIDDEN,) if sensitive else part.lines
+            sheet.differs(_part_key(key, whole), "absent", _shown(shown))
+    elif found.content != desired:
+        filled = tuple(
+            replace(part, lines=lines_of(substitute("\n".join(part.lines), secrets))) for part in whole.parts
+        )
+        _judge_lines(replace(whole, parts=filled), found.content, sensitive, sheets, extra)
+    else:
+        paths.plan_attributes(key, file, found, first)
+        world.files.add(file.path)
+        return
+    if found.stat is not None:
+        paths.describe_attributes(key, file, found, first)
+    # Here and not with whoever differs: the order of the document is the order of its steps.
+    first.will("write_file", file.path)
+    world.files.add(file.path)
+
+
+def _plan_absent(file: File, found: paths.Seen, world: World, sheet: Sheet) -> None:
+    if found.stat is None:
+        return
+    sheet.differs(f"file {file.path}", "present", "absent")
+    if found.stat.kind == "directory":
+        sheet.reasons.append(f"{file.path} is a directory; directories are never removed")
+        world.allows(sheet, file.path)
+    elif world.allows(sheet, file.path):
+        sheet.will("remove_file", file.path)
+
+
+def _judge_lines(whole: Whole, text: str, sensitive: bool, sheets: Mapping[str, Sheet], extra: Sheet | None) -> None:
+    """Attribute each difference: replaced or missing lines to their owner, the rest to nobody.
+
+    ``whole`` with its secrets filled in: one of several lines is several lines.
+    """
+    key = f"file {whole.file.path}"
+    owner_of = [part.control for part in whole.parts for _line in part.lines]
+    found, wanted = lines_of(text), whole.lines
+    before: dict[str, list[str]] = {}
+    after: dict[str, list[str]] = {}
+    foreign: list[str] = []
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, found, wanted, autojunk=False).get_opcodes():
+        if tag == "equal":
+            continue
+        if tag == "insert" or tag == "replace":
+            for line, control in zip(wanted[j1:j2], owner_of[j1:j2], strict=False):
+                after.setdefault(control, []).append(line)
+        if tag == "delete":
+            foreign += found[i1:i2]
+        if tag == "replace":
+            # One line for one line is an edit; what is left over was added by somebody.
+            for index, line in enumerate(found[i1:i2]):
+                if j1 + index < j2:
+                    before.setdefault(owner_of[j1 + index], []).append(line)
+                else:
+                    foreign.append(line)
+    part_key = _part_key(key, whole)
+    for control in dict.fromkeys(part.control for part in whole.parts):
+        if control in after:
+            old, new = before.get(control, []), after[control]
+            sheets[control].differs(
+                part_key, _shown((HIDDEN,) if sensitive else old), _shown((HIDDEN,) if sensitive else new)
+            )
+    if foreign or not (before or after):
+        # Nothing but white space at the end may differ: then it is nobody's line either.
+        lines = (HIDDEN,) if sensitive else tuple(foreign) or ("line ends or the end of the file differ",)
+        (extra or sheets[whole.parts[0].control]).differs(
+            key,
+            _shown(lines),
+            "absent",
+            f"{whole.file.path} has {len(foreign)} lines that no control declares" if foreign else "",
+        )
+
+
+def _part_key(key: str, whole: Whole) -> str:
+    return f"{key}: lines" if len(whole.parts) > 1 else key
+
+
+def _shown(lines: Sequence[str]) -> Value:
+    if not lines:
+        return "absent"
+    cut = [line if len(line) <= 400 else line[:399] + "…" for line in lines[:SHOWN_LINES]]
+    return "\n".join([*cut, *([f"… and {len(lines) - SHOWN_LINES} more lines"] if len(lines) > SHOWN_LINES else [])])
+
+
+def substitute(text: str, secrets: Mapping[str, str]) -> str:
+    return SECRET.sub(lambda match: secrets[match.group(1)], text)
+
+
+# --- doing --------------------------------------------------------------------------------
+
+
+def write_file(
+    step: Step, reader: Reader, writer: Writer, *, wholes: Mapping[str, Whole], secrets: Mapping[str, str]
+) -> None:
+    whole = wholes[step.target]
+    file = whole.file
+    uid, gid = paths.ids(file.owner, file.group, reader, file.path)
+    content = substitute(whole.text, secrets)
+    if file.validate:
+        _validate(file, content, uid, gid, writer)
+    writer.write(file.path, content, mode=file.mode, uid=uid, gid=gid)
+
+
+def _validate(file: File, content: str, uid: int, gid: int, writer: Writer) -> None:
+    """Have the owner of the format read a copy first (sshd -t, visudo -c); the file stays as it was."""
+    copy = writer.scratch(os.path.basename(file.path), content, uid=uid, gid=gid)
+    try:
+        argv = [part.replace("%s", copy) for part in file.validate]
+        done = writer.run(argv)
+    finally:
+        writer.remove(copy)
+    if not done.ok:
+        # A validator quotes the line it does not like.
+        hidden = file.sensitive or SECRET.search(file.content) is not None
+        said = "what it said is not shown, since the file is sensitive" if hidden else one_line(done.said(4), 500)
+        raise NodeError(
+            "paths.validation_failed",
+            wanted=f"{file.path} accepted by {' '.join(file.validate)}",
+            found=f"it {done.ending}: {said}",
+            why="the service would not start, or not let you in, with this file",
+            fix="correct the variables this file is made from; the file on the node was left as it was",
+        )
+
+
+def remove_file(step: Step, _reader: Reader, writer: Writer) -> None:
+    writer.remove(step.target)
