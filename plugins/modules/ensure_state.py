@@ -183,9 +183,13 @@ options:
             type: bool
             default: false
           sensitive:
-            description: Never show lines of this file. Implied by a reference to a secret.
+            description:
+              - Whether lines of this file are kept out of results, diffs and errors.
+              - When unset, they are if others cannot read the file, as declared or as found - it
+                may hold secrets that nobody declares any more.
+              - V(false) vouches that they can be shown (for example those of a sudoers file). A
+                file with a reference to a secret is never shown, whatever this says.
             type: bool
-            default: false
           validate:
             description: Command that must accept a copy of the file first; C(%s) is its path.
             type: list

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import HIDDEN
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Stat, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import paths
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import File, Sheet, Unknown, World
 
@@ -69,7 +69,7 @@ def assemble(declared: Iterable[tuple[str, File]]) -> dict[str, Whole]:
         if earlier is None:
             wholes[file.path] = Whole(file, (part,))
             continue
-        same = replace(file, content="", sensitive=False) == replace(earlier.file, content="", sensitive=False)
+        same = replace(file, content="", sensitive=None) == replace(earlier.file, content="", sensitive=None)
         if not (file.fragment and earlier.file.fragment and same):
             raise InputError(
                 "state.file_declared_twice",
@@ -78,9 +78,24 @@ def assemble(declared: Iterable[tuple[str, File]]) -> dict[str, Whole]:
                 why="the two declarations would overwrite each other on every run",
                 fix="set fragment: true on both and give them the same attributes, or drop one",
             )
-        merged = replace(earlier.file, sensitive=earlier.file.sensitive or file.sensitive)
-        wholes[file.path] = Whole(merged, (*earlier.parts, part))
+        said = (earlier.file.sensitive, file.sensitive)
+        strictest = next(value for value in (True, None, False) if value in said)
+        wholes[file.path] = Whole(replace(earlier.file, sensitive=strictest), (*earlier.parts, part))
     return wholes
+
+
+def hides(whole: Whole, found: Stat | None) -> bool:
+    """Must nobody see lines of this file, neither what was declared nor what was found?
+
+    The role may say so, or vouch for the opposite. If it does not, the file itself tells: what
+    others may not read, as declared or as found, may hold secrets that nobody declares any more.
+    """
+    if SECRET.search(whole.text) is not None:
+        return True
+    if whole.file.sensitive is not None:
+        return whole.file.sensitive
+    closed_now = found is not None and found.kind == "file" and not found.mode & 0o004
+    return closed_now or not whole.file.mode & 0o004
 
 
 def plan_file(
@@ -128,17 +143,17 @@ def plan_file(
             sheet.cannot_see(found.content.reason)
         return
     desired = substitute(whole.text, secrets)
-    sensitive = file.sensitive or SECRET.search(whole.text) is not None
+    hidden = hides(whole, found.stat)
     if found.content is None:
         paths.plan_parents(file.path, seen, world, first)
         for part, sheet in zip(whole.parts, owners, strict=True):
-            shown = (HIDDEN,) if sensitive else part.lines
+            shown = (HIDDEN,) if hidden else part.lines
             sheet.differs(_part_key(key, whole), "absent", _shown(shown))
     elif found.content != desired:
         filled = tuple(
             replace(part, lines=lines_of(substitute("\n".join(part.lines), secrets))) for part in whole.parts
         )
-        _judge_lines(replace(whole, parts=filled), found.content, sensitive, sheets, extra)
+        _judge_lines(replace(whole, parts=filled), found.content, hidden, sheets, extra)
     else:
         paths.plan_attributes(key, file, found, first)
         world.files.add(file.path)
@@ -161,7 +176,7 @@ def _plan_absent(file: File, found: paths.Seen, world: World, sheet: Sheet) -> N
         sheet.will("remove_file", file.path)
 
 
-def _judge_lines(whole: Whole, text: str, sensitive: bool, sheets: Mapping[str, Sheet], extra: Sheet | None) -> None:
+def _judge_lines(whole: Whole, text: str, hidden: bool, sheets: Mapping[str, Sheet], extra: Sheet | None) -> None:
     """Attribute each difference: replaced or missing lines to their owner, the rest to nobody.
 
     ``whole`` with its secrets filled in: one of several lines is several lines.
@@ -192,11 +207,11 @@ def _judge_lines(whole: Whole, text: str, sensitive: bool, sheets: Mapping[str, 
         if control in after:
             old, new = before.get(control, []), after[control]
             sheets[control].differs(
-                part_key, _shown((HIDDEN,) if sensitive else old), _shown((HIDDEN,) if sensitive else new)
+                part_key, _shown((HIDDEN,) if hidden else old), _shown((HIDDEN,) if hidden else new)
             )
     if foreign or not (before or after):
         # Nothing but white space at the end may differ: then it is nobody's line either.
-        lines = (HIDDEN,) if sensitive else tuple(foreign) or ("line ends or the end of the file differ",)
+        lines = (HIDDEN,) if hidden else tuple(foreign) or ("line ends or the end of the file differ",)
         (extra or sheets[whole.parts[0].control]).differs(
             key,
             _shown(lines),
@@ -231,11 +246,11 @@ def write_file(
     uid, gid = paths.ids(file.owner, file.group, reader, file.path)
     content = substitute(whole.text, secrets)
     if file.validate:
-        _validate(file, content, uid, gid, writer)
+        _validate(file, content, uid, gid, writer, hidden=hides(whole, reader.stat(file.path)))
     writer.write(file.path, content, mode=file.mode, uid=uid, gid=gid)
 
 
-def _validate(file: File, content: str, uid: int, gid: int, writer: Writer) -> None:
+def _validate(file: File, content: str, uid: int, gid: int, writer: Writer, *, hidden: bool) -> None:
     """Have the owner of the format read a copy first (sshd -t, visudo -c); the file stays as it was."""
     copy = writer.scratch(os.path.basename(file.path), content, uid=uid, gid=gid)
     try:
@@ -245,8 +260,7 @@ def _validate(file: File, content: str, uid: int, gid: int, writer: Writer) -> N
         writer.remove(copy)
     if not done.ok:
         # A validator quotes the line it does not like.
-        hidden = file.sensitive or SECRET.search(file.content) is not None
-        said = "what it said is not shown, since the file is sensitive" if hidden else one_line(done.said(4), 500)
+        said = "what it said is not shown, since it may quote a closed file" if hidden else one_line(done.said(4), 500)
         raise NodeError(
             "paths.validation_failed",
             wanted=f"{file.path} accepted by {' '.join(file.validate)}",

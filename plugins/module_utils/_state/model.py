@@ -61,7 +61,11 @@ class Directory:
 
 @dataclass(frozen=True)
 class File:
-    """A file owned whole by one role. Several controls may each declare a fragment of it."""
+    """A file owned whole by one role. Several controls may each declare a fragment of it.
+
+    ``sensitive`` True: never show its lines; False: the role vouches that they can be shown; None:
+    hide those of a file that others cannot read.
+    """
 
     path: str
     content: str = ""
@@ -70,7 +74,7 @@ class File:
     mode: int = 0o644
     present: bool = True
     fragment: bool = False
-    sensitive: bool = False
+    sensitive: bool | None = None
     validate: tuple[str, ...] = ()
 
 
@@ -134,10 +138,7 @@ class Assertion:
 
 @dataclass(frozen=True)
 class ControlSpec:
-    """One control of the document: everything that must be true for it to be in sync.
-
-    ``digest_of`` is the declaration as data, for the applied record.
-    """
+    """One control of the document: everything that must be true for it to be in sync."""
 
     id: str
     packages: tuple[Package, ...] = ()

@@ -88,7 +88,7 @@ CONTROL_OPTIONS: dict[str, Any] = {
         mode={"type": "raw", "default": "0644"},
         state={"type": "str", "choices": ["present", "absent"], "default": "present"},
         fragment=_NO,
-        sensitive=_NO,
+        sensitive=_FLAG,
         validate=_names(),
     ),
     "links": _list(path=_PATH, target=_NEEDED),

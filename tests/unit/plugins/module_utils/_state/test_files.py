@@ -78,3 +78,60 @@ def test_what_a_validator_says_of_a_sensitive_file_stays_hidden():
     with pytest.raises(NodeError) as error:
         apply(node, {"id": "demo/conf", "files": [file]})
     assert "BAD" not in error.value.problem.found and "not shown" in error.value.problem.found
+
+
+SENSITIVE = [  # declared, mode declared, mode found → hidden
+    (None, "0644", 0o644, False),
+    (None, "0644", 0o640, True),
+    (None, "0640", 0o644, True),
+    (None, "0600", 0o600, True),
+    (None, "0644", None, False),
+    (None, "0600", None, True),
+    (False, "0440", 0o440, False),
+    (False, "0644", 0o600, False),
+    (True, "0644", 0o644, True),
+]
+
+
+@pytest.mark.parametrize(("sensitive", "mode", "found", "hidden"), SENSITIVE)
+def test_lines_of_a_closed_file_are_hidden_unless_the_role_vouches_for_them(sensitive, mode, found, hidden):
+    node = FakeNode()
+    if found is not None:
+        node.put("/etc/demo.conf", "token = outdated\nrogue = stranger\nend\n", mode=found)
+    file = {"path": "/etc/demo.conf", "content": "token = newest\nend", "mode": mode, "sensitive": sensitive}
+    file["validate"] = ["/x/validator", "%s"]
+    plan = subject({"id": "demo/f", "files": [file]}).plan(node)
+    assert plan.changed
+    told = str([control.as_dict() for control in plan.controls]) + str(plan.diff("demo"))
+    lines = ["newest"] if found is None else ["newest", "outdated", "stranger"]
+    assert [line in told for line in lines] == [not hidden] * len(lines)
+    assert ("<secret>" in told) == hidden
+    bad = subject({"id": "demo/f", "files": [{**file, "content": "BAD"}]})
+    with pytest.raises(NodeError) as error:
+        converge(bad, bad.plan(node), node, node)
+    assert ("BAD" in error.value.problem.text()) == (not hidden)
+
+
+def test_a_vouched_for_file_with_a_secret_is_hidden_all_the_same():
+    node = FakeNode()
+    node.put("/etc/demo.conf", "token = outdated\n", mode=0o600)
+    file = {"path": "/etc/demo.conf", "mode": "0600", "sensitive": False, "fragment": True}
+    controls = (
+        {"id": "demo/a", "files": [{**file, "content": "plain = 1"}]},
+        {"id": "demo/b", "files": [{**file, "content": "token = ${secret:token}\nBAD", "validate": []}]},
+    )
+    ensured = subject(*controls, secrets={"token": "hunter22"})
+    told = str(ensured.plan(node))
+    assert "outdated" not in told and "hunter22" not in told and "plain" not in told
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "hidden"),
+    [(False, False, False), (False, None, True), (None, False, True), (False, True, True), (True, None, True)],
+)
+def test_of_the_fragments_of_a_file_the_strictest_word_counts(first, second, hidden):
+    node = FakeNode()
+    node.put("/etc/demo.conf", "outdated\n", mode=0o600)
+    file = {"path": "/etc/demo.conf", "mode": "0600", "fragment": True, "content": "x"}
+    controls = ({"id": f"demo/{n}", "files": [{**file, "sensitive": s}]} for n, s in (("a", first), ("b", second)))
+    assert ("outdated" in str(subject(*controls).plan(node))) == (not hidden)
