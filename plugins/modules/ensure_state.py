@@ -341,7 +341,11 @@ options:
             type: str
             default: ""
   skip_controls:
-    description: Ids of controls to leave alone. They are reported as C(not_selected).
+    description:
+      - Ids of controls to leave alone. They are reported as C(not_selected).
+      - In a file of fragments the lines of a skipped control stay as they are found, where they
+        are found - its lines to the letter, and any line that sets one of its names (what stands
+        before the first C(=)) to another value. Missing ones are not added.
     type: list
     elements: str
     default: []

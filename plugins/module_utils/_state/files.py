@@ -3,7 +3,8 @@
 
 A file is owned whole by one role. Several controls may each own a fragment of it, so that
 forty settings in one file are forty verdicts; a line that nobody declared is drift of
-``<role>/file_extra``.
+``<role>/file_extra``. A line of a fragment that is skipped is nobody's business here: it stays
+where it is, and is neither missed nor drift.
 
 Private to nusy.dgx_spark: other collections must not import this.
 """
@@ -38,18 +39,79 @@ class Part:
 
 @dataclass(frozen=True)
 class Whole:
-    """A file with all its parts, as it must be on the node (secrets still as references)."""
+    """A file with all its parts. ``skipped``: lines of fragments that are left as they are found.
+
+    Secrets are still references, until ``filled`` has put them in.
+    """
 
     file: File
     parts: tuple[Part, ...]
+    skipped: tuple[str, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
         return tuple(line for part in self.parts for line in part.lines)
 
-    @property
-    def text(self) -> str:
-        return "".join(line + "\n" for line in self.lines)
+    def filled(self, secrets: Mapping[str, str]) -> Whole:
+        """A secret of several lines is several lines."""
+
+        def fill(lines: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(piece for line in lines for piece in substitute(line, secrets).split("\n"))
+
+        return replace(
+            self,
+            parts=tuple(replace(part, lines=fill(part.lines)) for part in self.parts),
+            skipped=fill(self.skipped),
+        )
+
+    def text(self, found: str | None) -> str:
+        """What the file must be, given what it is."""
+        if not self.skipped:
+            return "".join(line + "\n" for line in self.lines)
+        rest, left = _divide(lines_of(found or ""), self)
+        lines: list[str] = []
+        for _tag, i1, i2, j1, j2 in _opcodes(rest, self.lines):
+            ours = list(self.lines[j1:j2])
+            for index in range(i1, i2):
+                lines += left[index]
+                lines += ours[:1]
+                del ours[:1]
+            lines += ours
+        return "".join(line + "\n" for line in (*lines, *left[len(rest)]))
+
+
+def _name(line: str) -> str:
+    """What a line such as ``vm.swappiness = 10`` sets; empty for one of another form."""
+    name, equals, _value = line.partition("=")
+    return name.strip() if equals else ""
+
+
+def _divide(found: Sequence[str], whole: Whole) -> tuple[list[str], list[list[str]]]:
+    """The lines to judge, and those to leave: before each of the first, and after the last.
+
+    To leave is a line of a skipped fragment, and one that sets its name to another value: who
+    skips a control keeps that setting for themselves. A line that could be either is the declared
+    one when that one is next: so what ``text`` has made is divided into all declared lines and
+    the ones to leave, and a second look finds nothing to do.
+    """
+    lines = frozenset(whole.skipped)
+    names = {_name(line) for line in lines} - {_name(line) for line in whole.lines} - {""}
+    rest: list[str] = []
+    left: list[list[str]] = [[]]
+    due = 0
+    for line in found:
+        if due < len(whole.lines) and line == whole.lines[due]:
+            due += 1
+        elif line in lines or _name(line) in names:
+            left[-1].append(line)
+            continue
+        rest.append(line)
+        left.append([])
+    return rest, left
+
+
+def _opcodes(found: Sequence[str], wanted: Sequence[str]) -> Sequence[tuple[str, int, int, int, int]]:
+    return difflib.SequenceMatcher(None, found, wanted, autojunk=False).get_opcodes()
 
 
 def lines_of(text: str) -> tuple[str, ...]:
@@ -57,8 +119,9 @@ def lines_of(text: str) -> tuple[str, ...]:
     return tuple(text.removesuffix("\n").split("\n")) if text else ()
 
 
-def assemble(declared: Iterable[tuple[str, File]]) -> dict[str, Whole]:
-    """Put the fragments of each path together, in document order.
+def assemble(declared: Iterable[tuple[str, File]], skipped: Iterable[File] = ()) -> dict[str, Whole]:
+    """Put the fragments of each path together, in document order. ``skipped``: files of controls
+    that are not selected; of interest where they are part of a file that somebody else writes.
 
     Raises InputError when two controls claim one file whole or disagree on its attributes.
     """
@@ -78,10 +141,19 @@ def assemble(declared: Iterable[tuple[str, File]]) -> dict[str, Whole]:
                 why="the two declarations would overwrite each other on every run",
                 fix="set fragment: true on both and give them the same attributes, or drop one",
             )
-        said = (earlier.file.sensitive, file.sensitive)
-        strictest = next(value for value in (True, None, False) if value in said)
-        wholes[file.path] = Whole(replace(earlier.file, sensitive=strictest), (*earlier.parts, part))
+        merged = replace(earlier.file, sensitive=_strictest(earlier.file, file))
+        wholes[file.path] = Whole(merged, (*earlier.parts, part))
+    for file in skipped:
+        whole = wholes.get(file.path)
+        if whole is not None and whole.file.fragment and file.fragment:
+            merged = replace(whole.file, sensitive=_strictest(whole.file, file))
+            wholes[file.path] = replace(whole, file=merged, skipped=(*whole.skipped, *lines_of(file.content)))
     return wholes
+
+
+def _strictest(one: File, other: File) -> bool | None:
+    said = (one.sensitive, other.sensitive)
+    return next(value for value in (True, None, False) if value in said)
 
 
 def hides(whole: Whole, found: Stat | None) -> bool:
@@ -90,7 +162,7 @@ def hides(whole: Whole, found: Stat | None) -> bool:
     The role may say so, or vouch for the opposite. If it does not, the file itself tells: what
     others may not read, as declared or as found, may hold secrets that nobody declares any more.
     """
-    if SECRET.search(whole.text) is not None:
+    if any(SECRET.search(line) for line in (*whole.lines, *whole.skipped)):
         return True
     if whole.file.sensitive is not None:
         return whole.file.sensitive
@@ -142,18 +214,15 @@ def plan_file(
         for sheet in owners:
             sheet.cannot_see(found.content.reason)
         return
-    desired = substitute(whole.text, secrets)
+    filled = whole.filled(secrets)
     hidden = hides(whole, found.stat)
     if found.content is None:
         paths.plan_parents(file.path, seen, world, first)
         for part, sheet in zip(whole.parts, owners, strict=True):
             shown = (HIDDEN,) if hidden else part.lines
             sheet.differs(_part_key(key, whole), "absent", _shown(shown))
-    elif found.content != desired:
-        filled = tuple(
-            replace(part, lines=lines_of(substitute("\n".join(part.lines), secrets))) for part in whole.parts
-        )
-        _judge_lines(replace(whole, parts=filled), found.content, hidden, sheets, extra)
+    elif found.content != filled.text(found.content):
+        _judge_lines(filled, found.content, hidden, sheets, extra)
     else:
         paths.plan_attributes(key, file, found, first)
         world.files.add(file.path)
@@ -183,11 +252,12 @@ def _judge_lines(whole: Whole, text: str, hidden: bool, sheets: Mapping[str, She
     """
     key = f"file {whole.file.path}"
     owner_of = [part.control for part in whole.parts for _line in part.lines]
-    found, wanted = lines_of(text), whole.lines
+    found, _left = _divide(lines_of(text), whole)
+    wanted = whole.lines
     before: dict[str, list[str]] = {}
     after: dict[str, list[str]] = {}
     foreign: list[str] = []
-    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, found, wanted, autojunk=False).get_opcodes():
+    for tag, i1, i2, j1, j2 in _opcodes(found, wanted):
         if tag == "equal":
             continue
         if tag == "insert" or tag == "replace":
@@ -244,9 +314,12 @@ def write_file(
     whole = wholes[step.target]
     file = whole.file
     uid, gid = paths.ids(file.owner, file.group, reader, file.path)
-    content = substitute(whole.text, secrets)
+    # A link is replaced, not read; and what else was in the way has been moved by an earlier step.
+    stat = reader.stat(file.path)
+    found = reader.read(file.path) if stat is not None and stat.kind == "file" else None
+    content = whole.filled(secrets).text(found)
     if file.validate:
-        _validate(file, content, uid, gid, writer, hidden=hides(whole, reader.stat(file.path)))
+        _validate(file, content, uid, gid, writer, hidden=hides(whole, stat))
     writer.write(file.path, content, mode=file.mode, uid=uid, gid=gid)
 
 

@@ -72,7 +72,10 @@ class EnsureState:
         self.title = f"role {document.role}"
         self._files = {control.id: files_of(control, document.role) for control in document.selected}
         self._directories = {d.path: d for control in document.selected for d in control.directories}
-        self._wholes = files.assemble((control, file) for control, owned in self._files.items() for file in owned)
+        self._wholes = files.assemble(
+            ((control, file) for control, owned in self._files.items() for file in owned),
+            (file for c in document.controls if c.id in document.skipped for file in files_of(c, document.role)),
+        )
 
     # --- looking ---
 

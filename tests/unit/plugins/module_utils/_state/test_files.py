@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import random
+from itertools import chain
+
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import files
-from declare import apply, subject, verdict
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import File
+from declare import apply, states, subject, verdict
 from fake_node import FakeNode, bare
 
 
@@ -135,3 +139,80 @@ def test_of_the_fragments_of_a_file_the_strictest_word_counts(first, second, hid
     file = {"path": "/etc/demo.conf", "mode": "0600", "fragment": True, "content": "x"}
     controls = ({"id": f"demo/{n}", "files": [{**file, "sensitive": s}]} for n, s in (("a", first), ("b", second)))
     assert ("outdated" in str(subject(*controls).plan(node))) == (not hidden)
+
+
+# --- fragments that are skipped --------------------------------------------------------------
+
+SHARED = "/etc/demo.conf"
+FIRST, SECOND, THIRD = (
+    {"id": f"demo/{name}", "files": [{"path": SHARED, "content": f"{name} = 1", "fragment": True}]}
+    for name in ("first", "second", "third")
+)
+
+
+def with_second_skipped(found: str | None):
+    node = bare()
+    if found is not None:
+        node.put(SHARED, found)
+    checked = subject(FIRST, SECOND, THIRD, skip_controls=["demo/second"]).plan(node)
+    assert apply(node, FIRST, SECOND, THIRD, skip_controls=["demo/second"]) == checked
+    node.effects.clear()
+    again = apply(node, FIRST, SECOND, THIRD, skip_controls=["demo/second"])
+    assert not again.changed and node.effects == []
+    return checked, node.files[SHARED].text
+
+
+@pytest.mark.parametrize(
+    ("found", "drifted", "text"),
+    [
+        # In sync, whatever the skipped setting is: there, not there, moved, or somebody's own.
+        ("first = 1\nsecond = 1\nthird = 1\n", set(), None),
+        ("first = 1\nthird = 1\n", set(), None),
+        ("second = 1\nfirst = 1\nthird = 1\n", set(), None),
+        ("first = 1\nthird = 1\nsecond=60\n", set(), None),
+        # Only what is selected is repaired, and what is skipped stays where it was.
+        (None, {"first", "third"}, "first = 1\nthird = 1\n"),
+        ("second = 60\n", {"first", "third"}, "first = 1\nthird = 1\nsecond = 60\n"),
+        ("first = 1\nsecond = 60\nthird = 3\n", {"third"}, "first = 1\nsecond = 60\nthird = 1\n"),
+        ("first = 9\nsecond = 1\nthird = 1\n", {"first"}, "first = 1\nsecond = 1\nthird = 1\n"),
+        ("first = 1\nsecond = 1\nrogue = 1\nthird = 1\n", {"file_extra"}, "first = 1\nsecond = 1\nthird = 1\n"),
+        ("first = 1\nsecond = 1\nthird = 1", {"file_extra"}, "first = 1\nsecond = 1\nthird = 1\n"),
+    ],
+)
+def test_a_skipped_fragment_is_left_as_it_is_found(found, drifted, text):
+    plan, written = with_second_skipped(found)
+    assert {name for name, state in states(plan).items() if state == "drifted"} == {f"demo/{n}" for n in drifted}
+    assert written == (found if text is None else text)
+
+
+def test_a_file_of_which_every_fragment_is_skipped_is_nobodys():
+    node = bare()
+    node.put(SHARED, "rogue = 1\n")
+    plan = apply(node, FIRST, SECOND, skip_controls=["demo/first", "demo/second"])
+    assert not plan.changed and node.files[SHARED].text == "rogue = 1\n"
+
+
+def test_a_line_that_a_selected_control_declares_too_is_judged():
+    node = bare()
+    twin = {"id": "demo/twin", "files": [{"path": SHARED, "content": "# both\nfirst = 2", "fragment": True}]}
+    own = {"id": "demo/own", "files": [{"path": SHARED, "content": "# both\nfirst = 1", "fragment": True}]}
+    node.put(SHARED, "# both\nfirst = 7\n")
+    plan = apply(node, own, twin, skip_controls=["demo/twin"])
+    assert states(plan)["demo/own"] == "drifted" and node.files[SHARED].text == "# both\nfirst = 1\n"
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_is_found_one_run_is_enough_and_no_skipped_line_is_lost(seed):
+    chance = random.Random(seed)
+    alphabet = ["a = 1", "a = 2", "b = 1", "b = 2", "", "# note", "[Section]"]
+
+    def some(most: int) -> list[str]:
+        return [chance.choice(alphabet) for _ in range(chance.randint(0, most))]
+
+    whole = files.Whole(File(SHARED), (files.Part("demo/a", tuple(some(4))),), tuple(some(3)))
+    found = "".join(f"{line}\n" for line in some(7))
+    once = whole.text(found)
+    assert whole.text(once) == once
+    rest, left = files._divide(files.lines_of(once), whole)
+    assert tuple(rest) == whole.lines
+    assert list(chain(*left)) == list(chain(*files._divide(files.lines_of(found), whole)[1]))
