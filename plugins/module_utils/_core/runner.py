@@ -15,51 +15,21 @@ import errno
 import grp
 import os
 import pwd
-import selectors
-import signal
 import stat as stat_module
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-# A tool that prints more than this is not the tool we think it is.
-MAX_OUTPUT = 1 << 20
+# With the alias it is also to be had from here: it belongs to what a Reader is.
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed as Completed
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import run_command
+
 # No file that we judge (unit, drop-in, sysctl file, /proc entry) is larger.
 MAX_FILE = 8 << 20
-# System tools only, never the caller's PATH: a user's wrapper must not answer for the node.
-SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Unreadable(Exception):
     """The node would not let us look (permission, I/O error); the text says why."""
-
-
-@dataclass(frozen=True)
-class Completed:
-    """What a command did. ``rc`` is None when it never ran or was stopped by the time limit."""
-
-    argv: tuple[str, ...]
-    rc: int | None
-    out: str
-    err: str
-    problem: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return self.rc == 0
-
-    @property
-    def ending(self) -> str:
-        """How it ended, for an error message."""
-        return f"was not completed ({self.problem})" if self.rc is None else f"ended with {self.rc}"
-
-    def said(self, lines: int = 3) -> str:
-        """The last lines it printed, for an error message."""
-        text = [line for line in (self.err + "\n" + self.out).splitlines() if line.strip()]
-        return " / ".join(text[-lines:]) or self.problem or "nothing printed"
 
 
 @dataclass(frozen=True)
@@ -119,94 +89,9 @@ class Writer(Protocol):
     def rename(self, path: str, new: str) -> None: ...
 
     def scratch(self, name: str, content: str, *, uid: int, gid: int) -> str:
-        """A private copy for a validator to read; the caller removes it."""
+        """A copy for a validator to read, under the name it will have; the caller removes it."""
 
     def set_kernel_value(self, path: str, value: str) -> None: ...
-
-
-def run_command(
-    argv: Sequence[str],
-    *,
-    timeout: float,
-    env: Mapping[str, str] | None = None,
-    stdin: str = "",
-    cap: int = MAX_OUTPUT,
-    leave_children: bool = False,
-) -> Completed:
-    """Run ``argv`` bounded in time and output, with a clean environment, and never raise.
-
-    The command gets its own session, and the whole session is killed at the time limit or
-    when it prints more than ``cap`` bytes: a wrapper script that hangs leaves no children.
-    With ``leave_children`` what a command that ended in time started goes on running, as
-    the scripts of packages expect.
-    """
-    argv = tuple(argv)
-    full_env = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "LANGUAGE": "C", "HOME": "/", **(env or {})}
-    feed = _in_memory(stdin) if stdin else subprocess.DEVNULL
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=feed,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=full_env,
-            cwd="/",
-            start_new_session=True,
-        )
-    except OSError as error:
-        return Completed(argv, None, "", "", error.strerror or str(error))
-    except ValueError as error:  # a NUL byte in an argument
-        return Completed(argv, None, "", "", str(error))
-    finally:
-        if feed != subprocess.DEVNULL:
-            os.close(feed)
-    chunks: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
-    problem = ""
-    deadline = time.monotonic() + timeout
-    with selectors.DefaultSelector() as selector:
-        for name, pipe in (("out", process.stdout), ("err", process.stderr)):
-            if pipe is not None:
-                selector.register(pipe, selectors.EVENT_READ, name)
-        while selector.get_map() and not problem:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                problem = f"still running after {timeout:g} s, stopped"
-                break
-            for key, _events in selector.select(min(left, 0.2)):
-                data = os.read(key.fd, 65536)
-                if not data:
-                    selector.unregister(key.fileobj)
-                    continue
-                chunks[key.data] += data
-                if len(chunks[key.data]) > cap:
-                    problem = f"printed more than {cap} bytes, stopped"
-            # A grandchild may hold the pipes open after the command itself has ended.
-            if process.poll() is not None and not selector.select(0):
-                break
-    if not problem:
-        try:
-            process.wait(max(deadline - time.monotonic(), 0.05))
-        except subprocess.TimeoutExpired:
-            problem = f"still running after {timeout:g} s, stopped"
-    if problem or not leave_children:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    # One that hangs inside the kernel (a dead disk, a dead NFS server) does not even die.
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(5)
-    for pipe in (process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
-    out, err = (bytes(chunks[name][:cap]).decode("utf-8", "replace") for name in ("out", "err"))
-    return Completed(argv, None if problem else process.returncode, out, err, problem)
-
-
-def _in_memory(text: str) -> int:
-    """A descriptor to read ``text`` from. No file: looking writes nothing, not even in /tmp."""
-    descriptor = os.memfd_create("stdin")
-    os.write(descriptor, text.encode("utf-8", "surrogateescape"))
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
 
 
 class HostReader:
@@ -305,38 +190,30 @@ class HostWriter:
 
     redact: applied to what commands print before anybody cuts it to fit: the first half of a
     secret is no longer found by its whole.
+    scratch: folder that is private to this run (see ``turn.py``).
     """
 
-    def __init__(self, redact: Callable[[str], str] = str) -> None:
+    def __init__(self, redact: Callable[[str], str] = str, scratch: str = "") -> None:
         self._redact = redact
+        self._scratch = scratch
 
     def run(self, argv: Sequence[str], *, timeout: float = 60.0, env: Mapping[str, str] | None = None) -> Completed:
         full = {"HOME": "/root", **(env or {})}
-        done = run_command(argv, timeout=timeout, env=full, cap=16 << 20, leave_children=True)
+        done = run_command(argv, timeout=timeout, env=full, changes=True)
         return replace(done, out=self._redact(done.out), err=self._redact(done.err))
 
     def write(self, path: str, content: str, *, mode: int, uid: int, gid: int) -> None:
         """Replace ``path`` whole or not at all.
 
-        The temporary file has its final owner and mode before the first byte of content:
+        The new file has its final owner and mode before the first byte of content:
         ``AnsibleModule.atomic_move`` would first give it the mode of the file it replaces,
         which shows a secret to everybody for a moment when a 0644 file becomes 0600.
         """
-        folder, name = os.path.split(path)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-        try:
-            with os.fdopen(descriptor, "wb") as handle:
-                os.fchown(handle.fileno(), uid, gid)
-                os.fchmod(handle.fileno(), mode)
-                handle.write(content.encode("utf-8", "surrogateescape"))
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        _sync_directory(folder)
+        with _replacing(path) as temporary, _new_file(temporary) as descriptor:
+            os.fchown(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+            _fill(descriptor, content)
+            os.fsync(descriptor)
 
     def mkdir(self, path: str, *, mode: int, uid: int, gid: int) -> None:
         """Whole in one call for root; closed to others until a different owner is set.
@@ -367,25 +244,22 @@ class HostWriter:
 
     def symlink(self, path: str, target: str) -> None:
         """Point ``path`` at ``target``; an existing link is replaced in one rename."""
-        folder, name = os.path.split(path)
-        temporary = os.path.join(folder, f".{name}.{os.getpid()}.link")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        os.symlink(target, temporary)
-        os.replace(temporary, path)
+        with _replacing(path) as temporary:
+            os.symlink(target, temporary)
 
     def remove(self, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        _discard(_beside(path))
+        _discard(path)
 
     def rename(self, path: str, new: str) -> None:
         os.rename(path, new)
 
     def scratch(self, name: str, content: str, *, uid: int, gid: int) -> str:
-        descriptor, path = tempfile.mkstemp(prefix="nusy-", suffix=f"-{name}")
-        with os.fdopen(descriptor, "wb") as handle:
-            os.fchown(handle.fileno(), uid, gid)
-            handle.write(content.encode("utf-8", "surrogateescape"))
+        path = os.path.join(self._scratch, name)
+        _discard(path)
+        with _new_file(path) as descriptor:
+            os.fchown(descriptor, uid, gid)
+            _fill(descriptor, content)
         return path
 
     def set_kernel_value(self, path: str, value: str) -> None:
@@ -394,9 +268,50 @@ class HostWriter:
             handle.write(value + "\n")
 
 
-def _sync_directory(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _beside(path: str) -> str:
+    """The one name under which ``path`` is made anew: the next write sweeps what a killed one has left.
+
+    Cut, since the longest name has no room for more. Two long names may meet in it: there is only
+    one writer at a time on a node (``turn.py``).
+    """
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{os.fsdecode(os.fsencode(name)[:100])}.nusy")
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """A free name to make something under that then takes the place of ``path``, in one rename."""
+    temporary = _beside(path)
+    _discard(temporary)
     try:
-        os.fsync(descriptor)
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        _discard(temporary)
+        raise
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _new_file(path: str) -> Iterator[int]:
+    """Nothing that somebody has put there meanwhile, be it a link: the folder may be of somebody hostile."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _fill(descriptor: int, content: str) -> None:
+    data = memoryview(content.encode("utf-8", "surrogateescape"))
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _discard(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import stat
 import sys
 import time
@@ -49,16 +51,55 @@ def test_a_grandchild_that_holds_the_pipe_does_not_make_us_wait():
 
 def test_what_a_package_script_starts_goes_on_running(tmp_path):
     marker = tmp_path / "alive"
-    run_command(["/bin/sh", "-c", f"(sleep 0.5; touch {marker}) >/dev/null 2>&1 &"], timeout=5, leave_children=True)
+    run_command(["/bin/sh", "-c", f"(sleep 0.5; touch {marker}) >/dev/null 2>&1 &"], timeout=5, changes=True)
     deadline = time.monotonic() + 5
     while not marker.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert marker.exists()
 
 
-def test_endless_output_is_cut():
+def test_a_look_that_prints_without_end_is_stopped():
     done = run_command(["/usr/bin/yes"], timeout=20, cap=100_000)
-    assert done.rc is None and "more than 100000 bytes" in done.problem and len(done.out) == 100_000
+    assert done.rc is None and "more than 100000 bytes" in done.problem and len(done.out) < 100_100
+
+
+LOUD = """
+import sys
+print("first line")
+for number in range(50_000):
+    print("noise", number)
+    print("noise on the other channel", number, file=sys.stderr)
+print("last line")
+sys.exit(3)
+"""
+
+
+def test_what_changes_the_node_may_print_as_much_as_it_likes():
+    done = run_command([sys.executable, "-c", LOUD], timeout=60, cap=100_000, changes=True)
+    assert (done.rc, done.problem) == (3, "")
+    for text, whole in ((done.out, 600_000), (done.err, 1_500_000)):
+        assert len(text) < 100_100
+        (notice,) = [line for line in text.splitlines() if not line.startswith(("noise ", "first", "last"))]
+        assert int(notice.removeprefix("[").removesuffix(" bytes left out]")) > whole - 200_000
+    assert done.out.startswith("first line\nnoise 0\n") and done.out.endswith("noise 49999\nlast line\n")
+    assert done.said(2) == "noise 49999 / last line"
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 12, 19, 20, 21, 40, 5000])
+def test_output_is_whole_up_to_the_cap_and_never_cut_inside_a_line(size):
+    lines = "".join(f"{number:03d}\n" for number in range(2000))[:size]
+    done = run_command(["/usr/bin/printf", "%s", lines], timeout=10, cap=20, changes=True)
+    if size <= 20:
+        assert done.out == lines
+    else:
+        head, number, tail = re.fullmatch(r"(.*)\[(\d+) bytes left out\]\n(.*)", done.out, re.DOTALL).groups()
+        assert head == "000\n001\n" and int(number) == size - len(head) - len(tail)
+        assert lines.endswith("\n" + tail) or not tail
+
+
+def test_a_secret_on_the_line_where_output_is_cut_is_left_out_whole():
+    done = run_command(["/usr/bin/printf", "%s", "a\n" + "hunter22" * 100 + "\nb\n"], timeout=10, cap=40, changes=True)
+    assert "hunter" not in done.out and done.out.startswith("a\n[") and done.out.endswith("b\n")
 
 
 def test_any_bytes_come_back_as_text():
@@ -152,3 +193,92 @@ def test_standard_input_is_fed_without_a_file(monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
     assert run_command(["/usr/bin/cat"], timeout=5, stdin="däta").out == "däta"
     assert run_command(["/usr/bin/cat"], timeout=5).out == ""
+
+
+# --- killed in the middle of it ---------------------------------------------------------------
+
+LONGEST = "ä" * 127 + "x"  # 255 bytes
+
+
+def killed_at(call: str, action, lives: int = 0) -> None:
+    """``action`` in a process that dies without a word when it calls ``os.<call>`` once more than ``lives``."""
+    child = os.fork()
+    if child == 0:
+        real, left = getattr(os, call), iter(range(lives))
+        setattr(os, call, lambda *args, **options: os._exit(9) if next(left, None) is None else real(*args, **options))
+        try:
+            action()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9, f"{call} was never called"
+
+
+@pytest.mark.parametrize("name", ["demo.conf", LONGEST, LONGEST[:-1]])
+@pytest.mark.parametrize("call", ["open", "fchown", "fchmod", "write", "fsync", "replace"])
+def test_what_a_killed_write_leaves_goes_with_the_next_one(call, name, tmp_path):
+    path = tmp_path / name
+    path.write_text("old")
+
+    def write() -> None:
+        HostWriter().write(str(path), "new", mode=0o600, **ME)
+
+    killed_at(call, write)
+    assert path.read_text() == "old"
+    write()
+    assert os.listdir(tmp_path) == [name] and path.read_text() == "new"
+
+
+@pytest.mark.parametrize("call", ["symlink", "replace"])
+def test_what_a_killed_link_leaves_goes_with_the_next_one(call, tmp_path):
+    path = tmp_path / LONGEST
+    killed_at(call, lambda: HostWriter().symlink(str(path), "one"))
+    HostWriter().symlink(str(path), "two")
+    assert os.listdir(tmp_path) == [LONGEST] and os.readlink(path) == "two"
+
+
+def test_what_a_killed_write_leaves_goes_when_the_file_is_removed(tmp_path):
+    path = tmp_path / "conf"
+    path.write_text("old")
+    killed_at("replace", lambda: HostWriter().write(str(path), "new", mode=0o600, **ME))
+    assert len(os.listdir(tmp_path)) == 2
+    # Killed again in the middle of the removal: the file is still there to tell that there is work left.
+    killed_at("unlink", lambda: HostWriter().remove(str(path)), lives=1)
+    assert os.listdir(tmp_path) == ["conf"]
+    HostWriter().remove(str(path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_that_somebody_put_where_the_new_file_is_made_leads_nowhere(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".conf.nusy").symlink_to(victim)
+    HostWriter().write(str(tmp_path / "home" / "conf"), "new", mode=0o600, **ME)
+    assert victim.read_text() == "precious" and os.listdir(tmp_path / "home") == ["conf"]
+
+
+def test_a_link_that_somebody_puts_there_at_the_last_moment_is_not_followed(tmp_path, monkeypatch):
+    victim, path = tmp_path / "victim", tmp_path / "conf"
+    victim.write_text("precious")
+    unlink = os.unlink
+
+    def race(name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            unlink(name)
+        os.symlink(victim, name)
+
+    monkeypatch.setattr(os, "unlink", race)
+    with pytest.raises(FileExistsError):
+        HostWriter().write(str(path), "new", mode=0o600, **ME)
+    assert victim.read_text() == "precious" and not path.exists()
+
+
+@pytest.mark.parametrize("name", ["sudoers", LONGEST])
+def test_a_copy_for_a_validator_has_the_name_of_the_file_and_nobody_else_reads_it(name, tmp_path):
+    writer = HostWriter(scratch=str(tmp_path))
+    for content in ("one", "two"):
+        copy = Path(writer.scratch(name, content, **ME))
+        assert copy == tmp_path / name and copy.read_text() == content
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    writer.remove(str(copy))
+    assert os.listdir(tmp_path) == []

@@ -141,9 +141,7 @@ class FakeNode:
     # --- Writer ---
 
     def write(self, path: str, content: str, *, mode: int, uid: int, gid: int) -> None:
-        self._parent(path)
-        self.effect(f"write {path}")
-        self.files[path] = Entry("file", mode, uid, gid, content)
+        self._replace(path, Entry("file", mode, uid, gid, content), f"write {path}")
         self._touched(path)
 
     def mkdir(self, path: str, *, mode: int, uid: int, gid: int) -> None:
@@ -164,11 +162,23 @@ class FakeNode:
         entry.gid = entry.gid if gid is None else gid
 
     def symlink(self, path: str, target: str) -> None:
+        self._replace(path, Entry("link", 0o777, text=target), f"symlink {path}")
+
+    def _replace(self, path: str, entry: Entry, effect: str) -> None:
+        """As HostWriter does it: a kill leaves the new thing beside the old, under its one name."""
         self._parent(path)
-        self.effect(f"symlink {path}")
-        self.files[path] = Entry("link", 0o777, text=target)
+        self.files[self._beside(path)] = entry
+        self.effect(effect)
+        del self.files[self._beside(path)]
+        self.files[path] = entry
+
+    @staticmethod
+    def _beside(path: str) -> str:
+        folder, name = posixpath.split(path)
+        return posixpath.join(folder, f".{name}.nusy")
 
     def remove(self, path: str) -> None:
+        self.files.pop(self._beside(path), None)
         self.effect(f"remove {path}")
         self.files.pop(path, None)
         self._touched(path)
@@ -180,7 +190,7 @@ class FakeNode:
         self._touched(path)
 
     def scratch(self, name: str, content: str, *, uid: int, gid: int) -> str:
-        path = f"/tmp/nusy-scratch-{name}"
+        path = f"/run/nusy/scratch/{name}"
         self.files[path] = Entry("file", 0o600, uid, gid, content)
         return path
 
