@@ -125,15 +125,16 @@ class Adapter:
         why = ""
         controls: list[Event] = []
         reported = False
+        own = action_of(task).startswith(f"{COLLECTION}.")
         for item in items:
             outcome = _outcome(item, check) if len(items) > 1 or item is not data else _outcome(data, check, status)
             counts[outcome] = counts.get(outcome, 0) + 1
             if outcome in ("failed", "unseen", "unreachable") and not why:
                 why = _why(item)
-            found = evidence(item.get("controls"), own=action_of(task).startswith(f"{COLLECTION}."))
+            found = evidence(item.get("controls"), own=own)
             if found is not None:
                 reported = True
-                controls += [{**control, "failed": True} if outcome == "failed" else control for control in found]
+                controls += after_failure(found, evidence(item.get("left"), own=own)) if outcome == "failed" else found
         if status in ("failed", "unreachable"):
             # The whole task, whatever its items say: an item may lack the mark.
             counts.setdefault(status, 1)
@@ -272,6 +273,20 @@ def evidence(raw: object, *, own: bool) -> list[Event] | None:
             continue
         controls.append(_control(identity, item))
     return controls
+
+
+def after_failure(found: list[Event], left: list[Event] | None) -> list[Event]:
+    """What is true after a run that failed: as its module saw it then, else as it was found.
+
+    ``failed`` keeps a drifted one from being taken for repaired.
+    """
+    now = {control["id"]: control for control in left or ()}
+    told = []
+    for control in found:
+        last = now.get(control["id"], control)
+        repaired = control["state"] == "drifted" and last["state"] == "in_sync"
+        told.append(control if repaired else {**last, "failed": True})
+    return told
 
 
 def _control(identity: str, item: Mapping[str, Any]) -> Event:

@@ -252,6 +252,42 @@ def test_a_real_run_repairs(lab: Lab) -> None:
     assert ran.control("a", "task:really/in-the-background")["state"] == "unknown"
 
 
+def test_after_a_real_run_that_failed_each_control_is_what_was_seen_then(lab: Lab) -> None:
+    play = """
+- name: Really
+  hosts: a
+  gather_facts: false
+  tasks:
+    - name: Breaks off
+      nusy.dgx_spark.promise:
+        controls:
+          - {id: gamma/repaired, state: drifted, before: {v: 1}, after: {v: 2}}
+          - {id: gamma/half, state: drifted, before: {v: 1, w: 1}, after: {v: 2, w: 2}}
+          - {id: gamma/lost, state: drifted, before: {v: 1}, after: {v: 2}}
+          - {id: gamma/fine, state: in_sync}
+        left:
+          - {id: gamma/repaired, state: in_sync}
+          - {id: gamma/half, state: drifted, before: {w: 1}, after: {w: 2}}
+          - {id: gamma/lost, state: unknown, reason: could not be seen}
+          - {id: gamma/fine, state: in_sync}
+        error: {key: demo.broken, kind: node}
+"""
+    ran = lab.run(play, check=False)
+    controls = {name: ran.control("a", f"gamma/{name}") for name in ("repaired", "half", "lost", "fine")}
+    task = {"task": "Breaks off"}
+    assert controls == {
+        "repaired": {
+            **{"id": "gamma/repaired", "state": "in_sync", "repaired": True, "before": {"v": 1}, "after": {"v": 2}},
+            **task,
+        },
+        "half": {"id": "gamma/half", "state": "drifted", "before": {"w": 1}, "after": {"w": 2}, **task},
+        "lost": {"id": "gamma/lost", "state": "unknown", "reason": "could not be seen", **task},
+        "fine": {"id": "gamma/fine", "state": "in_sync"},
+    }
+    assert "[demo.broken]" in ran.control("a", "task:really/breaks-off")["reason"]
+    assert ran.report["summary"]["exit_code"] == 3
+
+
 def test_two_playbooks_are_one_report(lab: Lab) -> None:
     first = lab.folder / "first.yml"
     first.write_text("- {hosts: a, gather_facts: false, roles: [nusy.dgx_spark.gamma]}")

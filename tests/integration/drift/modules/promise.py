@@ -15,6 +15,7 @@ def main() -> None:
     module = AnsibleModule(
         {
             "controls": {"type": "raw"},
+            "left": {"type": "raw"},
             "error": {"type": "dict"},
             "msg": {"type": "str", "default": ""},
             "hostile": {"type": "bool", "default": False},
@@ -28,6 +29,8 @@ def main() -> None:
     if controls is not None:
         result["controls"] = controls
         result["changed"] = any(isinstance(c, dict) and c.get("state") == "drifted" for c in controls)
+    if module.params["left"] is not None:
+        result["left"] = module.params["left"]
     if module.params["hostile"]:
         # What a file on a node may hold; JSON carries all of it.
         result["changed"] = True

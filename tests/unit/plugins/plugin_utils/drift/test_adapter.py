@@ -8,7 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.adapter import Adapter, differences, evidence
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.adapter import (
+    Adapter,
+    after_failure,
+    differences,
+    evidence,
+)
 
 GOOD = {"id": "r/a", "state": "in_sync"}
 
@@ -99,6 +104,34 @@ def test_a_broken_verdict_of_our_own_is_unknown() -> None:
     assert found[0]["state"] == "unknown"
     unknown = evidence([{"id": "r/a", "state": "unknown"}], own=True)
     assert unknown == [{"id": "r/a", "state": "unknown", "reason": "the module gave no reason"}]
+
+
+def test_after_a_failure_counts_what_was_seen_then() -> None:
+    before = {"before": {"x": 1}, "after": {"x": 2}}
+    names = ("repaired", "half", "lost", "untouched", "broken", "unseen")
+    found = [{"id": f"r/{name}", "state": "drifted", **before} for name in names]
+    found[3]["state"] = found[4]["state"] = "in_sync"
+    left = [
+        {"id": "r/repaired", "state": "in_sync"},
+        {"id": "r/half", "state": "drifted", "before": {"y": 1}, "after": {"y": 2}},
+        {"id": "r/lost", "state": "unknown", "reason": "could not be seen"},
+        {"id": "r/untouched", "state": "in_sync"},
+        {"id": "r/broken", "state": "drifted", "before": {"z": 1}, "after": {"z": 2}},
+    ]
+    event = seen({"failed": True, "msg": "no", "controls": found, "left": left}, "failed")
+    told = {control["id"].removeprefix("r/"): control for control in event["controls"]}
+    assert told["repaired"] == found[0]  # not marked as failed: a real run that did not fail repairs
+    assert (told["half"]["before"], told["half"]["failed"]) == ({"y": 1}, True)
+    assert (told["lost"]["state"], told["lost"]["reason"]) == ("unknown", "could not be seen")
+    assert told["untouched"]["state"] == "in_sync"
+    assert (told["broken"]["state"], told["broken"]["failed"]) == ("drifted", True)
+    assert told["unseen"] == {**found[5], "failed": True}
+
+
+@pytest.mark.parametrize("left", [None, [], "x", [5], {"id": "r/a"}])
+def test_a_failure_without_a_later_look_leaves_what_was_found(left: object) -> None:
+    found = [{"id": "r/a", "state": "drifted"}]
+    assert after_failure(found, evidence(left, own=True)) == [{**found[0], "failed": True}]
 
 
 def test_diffs_of_any_shape() -> None:
