@@ -423,6 +423,14 @@ controls:
     cause:
       description: Who moved - C(corrective), C(intentional), C(never_applied), C(blocked), C(adopted) or empty.
       type: str
+left:
+  description:
+    - The controls as a failed real run left them, of the same shape as RV(controls).
+    - A control that is C(drifted) in RV(controls) and C(in_sync) in here was repaired before the failure.
+      What could not be looked at then is C(unknown).
+  returned: when a real run fails after it has looked
+  type: list
+  elements: dict
 plan:
   description: The steps, in order, that were or would be done.
   returned: always

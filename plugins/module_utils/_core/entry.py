@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The only place that knows about check mode, ``exit_json`` and ``fail_json``.
 
-observe → plan → (real run only: apply → observe → plan, which must be empty). A run that
-leaves something to do fails with ``did not converge``: idempotence is tested on every run.
+observe → plan → (real run only: apply → observe → plan, which must be empty → settle). A run
+that leaves something to do fails with ``did not converge``: idempotence is tested on every run.
+A real run has the node for itself from the first look to its end; a check waits for nobody.
 
 Private to nusy.dgx_spark: other collections must not import this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, cast
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol, TypeAlias, cast
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Plan
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError, doing
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, Plan, Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import Redactor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import (
     HostReader,
@@ -21,6 +25,11 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import
     Reader,
     Writer,
 )
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.turn import taken
+
+Action: TypeAlias = "Callable[[Step, Reader, Writer], None]"
+# A look takes a second. One that takes this long after a failure waits for something that is broken.
+LOOK_SECONDS = 60.0
 
 
 class Module(Protocol):
@@ -50,6 +59,33 @@ class Subject(Protocol):
         """End a real run: leave a record, raise NodeError for what could not be ensured."""
 
 
+def finish(module: Module, subject: Subject, *, secrets: Mapping[str, str] | None = None) -> None:
+    """Run ``subject`` in the mode of ``module`` and report.
+
+    A run that fails half-way returns what it found and, as ``left``, what is true now.
+    """
+    redact = Redactor((secrets or {}).values())
+    reader = HostReader()
+    result: dict[str, object] = {}
+    try:
+        if module.check_mode:
+            result = result_of(subject.plan(reader), subject.title)
+        else:
+            # Without root there is no turn to take, and nothing will be applied.
+            with taken(subject.title) if reader.is_root() else contextlib.nullcontext("") as scratch:
+                found = subject.plan(reader)
+                result = result_of(found, subject.title)
+                try:
+                    converge(subject, found, reader, HostWriter(redact.text, scratch))
+                except SparkError:
+                    result["left"] = [control.as_dict() for control in left_by_failure(subject, found, reader)]
+                    raise
+    except SparkError as error:
+        fail(module, error, redact, result)
+        return
+    module.exit_json(**_redacted(redact, result))
+
+
 def result_of(plan: Plan, title: str) -> dict[str, object]:
     return {
         "changed": plan.changed,
@@ -65,6 +101,14 @@ def converge(subject: Subject, found: Plan, reader: Reader, writer: Writer) -> N
     """Apply ``found`` and prove it: the plan made afterwards must be empty."""
     left = found
     if found.steps:
+        if not reader.is_root():
+            raise NodeError(
+                "core.needs_root",
+                wanted=f"{subject.title} applied ({len(found.steps)} steps)",
+                found="not running as root",
+                why="half of the steps would fail after the first half was done",
+                fix="use become: true (the playbooks of this collection do), or --check to only look",
+            )
         subject.apply(found, reader, writer)
         left = subject.plan(reader)
     if left.steps:
@@ -78,23 +122,41 @@ def converge(subject: Subject, found: Plan, reader: Reader, writer: Writer) -> N
     subject.settle(left, reader, writer)
 
 
-def finish(module: Module, subject: Subject, *, secrets: Mapping[str, str] | None = None) -> None:
-    """Run ``subject`` in the mode of ``module`` and report.
+def carry_out(steps: Iterable[Step], actions: Mapping[str, Action], reader: Reader, writer: Writer) -> None:
+    """Every step by the function that ``actions`` has for it; stops at the first that fails."""
+    for step in steps:
+        with doing(step.text()):
+            actions[step.action](step, reader, writer)
 
-    A run that fails half-way still returns the controls: what was found stays evidence.
+
+def left_by_failure(subject: Subject, found: Plan, reader: Reader) -> tuple[Control, ...]:
+    """The controls as a failed run leaves them. What it may have touched is unknown if nobody can look.
+
+    In a thread of its own, since the failure that is being reported must be reported: a look
+    that hangs or breaks is a reason and not an error.
     """
-    redact = Redactor((secrets or {}).values())
-    reader = HostReader()
-    result: dict[str, object] = {}
-    try:
-        found = subject.plan(reader)
-        result = result_of(found, subject.title)
-        if not module.check_mode:
-            converge(subject, found, reader, HostWriter(redact.text))
-    except SparkError as error:
-        fail(module, error, redact, result)
-        return
-    module.exit_json(**_redacted(redact, result))
+    seen: list[tuple[Control, ...]] = []
+    trouble: list[str] = []
+
+    def look() -> None:
+        try:
+            seen.append(subject.plan(reader).controls)
+        except Exception as error:
+            trouble.append(f"{type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(LOOK_SECONDS)
+    if seen:
+        return seen[0]
+    why = trouble[0] if trouble else f"a look takes longer than {LOOK_SECONDS:g} s"
+    reason = one_line(f"the run failed, and what it left could not be seen: {why}")
+    return tuple(
+        replace(control, state="unknown", changes=(), reason=reason)
+        if control.state == "drifted" and not control.blocked_by
+        else control
+        for control in found.controls
+    )
 
 
 def fail(

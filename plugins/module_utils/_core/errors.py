@@ -10,6 +10,8 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -75,3 +77,19 @@ class ParseError(SparkError):
             why="a half-understood output would be reported as a fact",
             fix=f"run {source} by hand and report what it prints as an issue of this collection",
         )
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """What the system refuses (a full disk, a read-only place) is an error with four parts."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise NodeError(
+            "core.step_failed",
+            wanted=what,
+            found=f"{error.strerror or error}{where}",
+            why="what comes after this was not tried; what comes before it is done",
+            fix="mend the cause and run the play again: it goes on where this run stopped",
+        ) from error

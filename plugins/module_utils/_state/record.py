@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The applied record: what a role declared when it was last applied completely.
+"""The applied record: for each control of a role, what was declared when it last held after a real run.
 
 ``/var/lib/nusy/applied/<role>.json`` lets a later check tell *who moved*: the node
 (``corrective``) or the declaration (``intentional``). It holds keyed digests only, so a
 declared secret cannot be guessed from it; the key stays with root on the node. No time is
-inside, so applying the same declaration again leaves the same bytes.
+inside, and nothing that is no longer declared: the same declaration leaves the same bytes.
 
 Private to nusy.dgx_spark: other collections must not import this.
 """
@@ -15,10 +15,10 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import State
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, State
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.files import substitute
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import ControlSpec, Document
@@ -97,8 +97,8 @@ def substitute_deep(value: object, known: Mapping[str, str]) -> object:
     return value
 
 
-def write(document: Document, record: Record, in_sync: frozenset[str], reader: Reader, writer: Writer) -> None:
-    """Record the controls that hold now; blocked or skipped ones keep what they had."""
+def write(document: Document, record: Record, left: Iterable[Control], reader: Reader, writer: Writer) -> None:
+    """Record the controls that hold at the end of a run; blocked or skipped ones keep what they had."""
     if not _trusted(reader):
         return
     for folder in ("/var/lib/nusy", FOLDER):
@@ -107,15 +107,15 @@ def write(document: Document, record: Record, in_sync: frozenset[str], reader: R
     key = record.key or secrets.token_hex(32)
     if not record.key:
         writer.write(KEY, key + "\n", mode=0o600, uid=0, gid=0)
-    # Foreign lines have nothing declared, but they too can be told from "never applied here".
-    extra = ControlSpec(f"{document.role}/file_extra")
-    declared = {control.id: control for control in (*document.controls, extra)}
+    declared = {control.id: control for control in document.controls}
     controls = {}
-    for name in sorted(declared):
-        if name in in_sync:
-            controls[name] = {"declared": digest(key, declared[name], document)}
-        elif name in record.controls:
-            controls[name] = {"declared": record.controls[name]}
+    for control in sorted(left, key=lambda control: control.id):
+        if control.state == "in_sync":
+            # Foreign lines have nothing declared, but they too can be told from "never applied here".
+            spec = declared.get(control.id) or ControlSpec(control.id)
+            controls[control.id] = {"declared": digest(key, spec, document)}
+        elif control.id in record.controls:
+            controls[control.id] = {"declared": record.controls[control.id]}
     inputs = hmac.new(key.encode(), json.dumps(controls, sort_keys=True).encode(), hashlib.sha256).hexdigest()
     text = (
         json.dumps({"schema": SCHEMA, "role": document.role, "inputs": inputs, "controls": controls}, indent=1) + "\n"

@@ -7,12 +7,12 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, carry_out
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, doing
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import (
     Control,
     Plan,
@@ -29,7 +29,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     packages,
     paths,
     record,
-    turn,
     units,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
@@ -44,7 +43,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 )
 
 WRITES = ("write_file", "remove_file")
-Action: TypeAlias = "Callable[[Step, Reader, Writer], None]"
 
 
 @dataclass(frozen=True)
@@ -186,30 +184,9 @@ class EnsureState:
     # --- applying ---
 
     def apply(self, plan: Plan, reader: Reader, writer: Writer) -> None:
-        if not reader.is_root():
-            raise NodeError(
-                "state.needs_root",
-                wanted=f"{self.title} applied ({len(plan.steps)} steps)",
-                found="not running as root",
-                why="half of the steps would fail after the first half was done",
-                fix="use become: true (the playbooks of this collection do), or --check to only look",
-            )
-        with turn.taken(writer) as waited:
-            steps = self.plan(reader).steps if waited else plan.steps
-            actions = self._actions()
-            for step in steps:
-                try:
-                    actions[step.action](step, reader, writer)
-                except OSError as error:
-                    raise NodeError(
-                        "state.step_failed",
-                        wanted=step.text(),
-                        found=f"{error.strerror} ({error.filename or step.target})",
-                        why="the steps after this one were not tried; those before it are done",
-                        fix="mend the cause and run the play again: it goes on where this run stopped",
-                    ) from error
-            started = (step.target for step in steps if step.action in ("start_unit", "restart_unit"))
-            units.survived(unique(started), writer)
+        carry_out(plan.steps, self._actions(), reader, writer)
+        started = (step.target for step in plan.steps if step.action in ("start_unit", "restart_unit"))
+        units.survived(unique(started), writer)
 
     def _actions(self) -> Mapping[str, Action]:
         """Every effect by its name. Some depend on what the whole document says."""
@@ -251,7 +228,6 @@ class EnsureState:
 
     def settle(self, left: Plan, reader: Reader, writer: Writer) -> None:
         """After a real run: leave the record, then say what could not be ensured."""
-        in_sync = frozenset(control.id for control in left.controls if control.state == "in_sync")
         not_ours = frozenset(c.id for c in self.document.controls for a in c.assertions if a.state == "unknown")
         open_ends = [
             control
@@ -260,7 +236,8 @@ class EnsureState:
             or (control.state == "unknown" and control.id not in not_ours)
         ]
         if not open_ends and reader.is_root():
-            record.write(self.document, record.read(reader, self.document.role), in_sync, reader, writer)
+            with doing(f"a record of what was applied for {self.title}"):
+                record.write(self.document, record.read(reader, self.document.role), left.controls, reader, writer)
         if open_ends:
             fixes = {a.fix for c in self.document.controls for a in c.assertions if a.state == "drifted" and a.fix}
             raise NodeError(

@@ -23,11 +23,12 @@ sys.path.insert(0, "/srv/tree")
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, HostWriter
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.turn import taken
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import EnsureState
 
 CONFIGURING = Path("/run/kill-configuring")  # the postinst of the slow package makes it
-EFFECTS = ("run", "write", "mkdir", "attributes", "symlink", "remove", "rename", "set_kernel_value")
+EFFECTS = ("run", "write", "mkdir", "attributes", "symlink", "remove", "rename", "scratch", "set_kernel_value")
 
 
 def die(*_ignored: object) -> None:
@@ -58,8 +59,8 @@ def die_while_configuring() -> None:
 class Dying(HostWriter):
     """The real writer, until the effect that is its last."""
 
-    def __init__(self, moment: str, last: int) -> None:
-        super().__init__()
+    def __init__(self, moment: str, last: int, scratch: str) -> None:
+        super().__init__(scratch=scratch)
         self.moment, self.last, self.effects = moment, last, []
 
 
@@ -90,8 +91,9 @@ for _name in EFFECTS:
 def main() -> None:
     parameters, moment, number = sys.argv[1:]
     subject = EnsureState(parse.document(filled(parse.ARGUMENT_SPEC, json.loads(Path(parameters).read_text()))))
-    reader, writer = HostReader(), Dying(moment, int(number))
-    converge(subject, subject.plan(reader), reader, writer)
+    with taken(subject.title) as scratch:
+        reader, writer = HostReader(), Dying(moment, int(number), scratch)
+        converge(subject, subject.plan(reader), reader, writer)
     print("\n".join(writer.effects))
 
 

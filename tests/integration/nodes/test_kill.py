@@ -56,7 +56,13 @@ def document(generation: int) -> dict[str, object]:
                 "id": "kill/settings",
                 "files": [
                     {"path": "/etc/kill/app.conf", "content": f"generation = {generation}", "fragment": True},
-                    {"path": "/etc/kill/token", "content": "${secret:token}", "mode": "0600", "owner": "k-svc"},
+                    {
+                        "path": "/etc/kill/token",
+                        "content": "${secret:token}",
+                        "mode": "0600",
+                        "owner": "k-svc",
+                        "validate": ["/usr/bin/grep", "horse", "%s"],
+                    },
                 ],
                 "sysctls": [{"name": "net.ipv4.conf.lo.log_martians", "value": "1"}],
                 "mounts": [{"path": "/mnt/kill", "source": "tmpfs", "fstype": "tmpfs", "options": ["noatime"]}],
@@ -87,14 +93,13 @@ rm -rf /mnt/kill /run/nusy /run/kill-* /opt/kill /srv/kill /etc/kill /var/lib/nu
 rm -rf /etc/systemd/system/k-svc.service* /etc/systemd/system/.k-svc.service*; systemctl daemon-reload
 dpkg --configure -a; apt-get purge -qy --allow-change-held-packages k-slow k-plain
 echo k-slow install | dpkg --set-selections
-userdel k-svc; groupdel k-svc; rm -f /etc/.pwd.lock /etc/*.lock /etc/*- /tmp/nusy-*
+userdel k-svc; groupdel k-svc; rm -f /etc/.pwd.lock /etc/*.lock /etc/*-
 """
-# Temporary files of a write that was cut off may stay; they are hidden, with the owner and mode of the file.
 SNAPSHOT = r"""
 dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n'; ls /var/lib/dpkg/updates
 getent passwd; getent group; cat /etc/fstab /etc/sysctl.d/90-nusy-kill.conf; ls /etc/*.lock
 find /etc /opt /srv /mnt /var/lib/nusy /run/nusy -path /srv/tree -prune -o -path /srv/apt -prune \
-  -o ! -name turn.lock ! -name '.*.????????' ! -name '.*.link' ! -name '*-' -printf '%p %y %U:%G %m %l\n' | sort
+  -o ! -name '*-' -printf '%p %y %U:%G %m %l\n' | sort
 cat /etc/kill/* /opt/kill/* /etc/systemd/system/k-svc.service /etc/systemd/system/k-svc.service.d/*
 findmnt -no FSTYPE,OPTIONS /mnt/kill; sysctl -n net.ipv4.conf.lo.log_martians
 systemctl show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload,Nice k-svc.service

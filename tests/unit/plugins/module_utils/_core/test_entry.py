@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +18,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import
 
 TODO = Plan((Control("demo/x", "drifted", (Change("x", 1, 2),)),), (Step("set", "x"),))
 DONE = Plan((Control("demo/x", "in_sync"),))
+EVENTS: list[str] = []
 
 
 class FakeModule:
@@ -36,31 +40,143 @@ class FakeModule:
 class FakeSubject:
     title = "demo"
 
-    def __init__(self, *plans: Plan, error: Exception | None = None) -> None:
+    def __init__(self, *plans: Plan | Callable[[], Plan], error: Exception | None = None) -> None:
         self.plans = list(plans)
         self.error = error
         self.applied: list[str] = []
         self.settled = False
 
     def plan(self, reader: object) -> Plan:
-        return self.plans.pop(0)
+        EVENTS.append("look")
+        plan = self.plans.pop(0)
+        return plan() if callable(plan) else plan
 
     def apply(self, plan: Plan, reader: object, writer: object) -> None:
+        EVENTS.append("apply")
         self.applied += [step.text() for step in plan.steps]
         if self.error:
             raise self.error
 
     def settle(self, left: Plan, reader: object, writer: object) -> None:
+        EVENTS.append("settle")
         self.settled = True
+
+
+class FakeReader:
+    root = True
+
+    def is_root(self) -> bool:
+        return self.root
+
+
+@contextlib.contextmanager
+def turn(title: str):
+    EVENTS.append(f"{title} begins")
+    yield "/scratch"
+    EVENTS.append("ends")
 
 
 @pytest.fixture(autouse=True)
 def no_real_node(monkeypatch):
-    monkeypatch.setattr(entry, "HostReader", object)
+    EVENTS.clear()
+    monkeypatch.setattr(FakeReader, "root", True)
+    monkeypatch.setattr(entry, "HostReader", FakeReader)
+    monkeypatch.setattr(entry, "HostWriter", lambda _redact, scratch: scratch)
+    monkeypatch.setattr(entry, "taken", turn)
+
+
+def run(*plans: Plan | Callable[[], Plan], check_mode: bool = False, error: Exception | None = None):
+    module, subject = FakeModule(check_mode), FakeSubject(*plans, error=error)
+    entry.finish(module, subject)
+    return module, subject
+
+
+def test_a_real_run_has_the_node_for_itself_from_the_first_look_to_the_record():
+    run(TODO, DONE)
+    assert EVENTS == ["demo begins", "look", "apply", "look", "settle", "ends"]
+
+
+def test_a_check_waits_for_nobody():
+    run(TODO, check_mode=True)
+    assert EVENTS == ["look"]
+
+
+def test_without_root_nothing_is_locked_and_nothing_is_applied(monkeypatch):
+    monkeypatch.setattr(FakeReader, "root", False)
+    module, subject = run(TODO, TODO)
+    assert EVENTS == ["look", "look"] and subject.applied == []
+    assert module.result["error"]["key"] == "core.needs_root"
+    module, _subject = run(DONE)
+    assert module.failed is None and not module.result["changed"]
+
+
+A, B, C, D = (f"demo/{letter}" for letter in "abcd")
+FOUND = Plan(
+    (
+        Control(A, "drifted", (Change("a", 1, 2),)),
+        Control(B, "drifted", (Change("b1", 1, 2), Change("b2", 1, 2))),
+        Control(C, "in_sync"),
+        Control(D, "drifted", (Change("d", 1, 2),), blocked_by="demo_confirm: [d]"),
+    ),
+    (Step("set", "a"), Step("set", "b")),
+)
+BROKEN = NodeError("demo.bad", wanted="w", found="f", why="y", fix="x")
+
+
+def test_after_a_failure_the_node_is_looked_at_again_before_anybody_else_comes():
+    left = replace(FOUND, controls=(Control(A, "in_sync"), Control(B, "drifted", (Change("b2", 1, 2),))))
+    module, _subject = run(FOUND, left, error=BROKEN)
+    assert EVENTS == ["demo begins", "look", "apply", "look"]
+    assert [(c["id"], c["state"]) for c in module.result["controls"][:2]] == [(A, "drifted"), (B, "drifted")]
+    assert [(c["id"], c["state"], c["before"]) for c in module.result["left"]] == [
+        (A, "in_sync", {}),
+        (B, "drifted", {"b2": 1}),
+    ]
+    assert module.result["error"]["key"] == "demo.bad"
+
+
+def explode() -> Plan:
+    raise RuntimeError("a bug that must not hide the error")
+
+
+def hang() -> Plan:
+    threading.Event().wait(20)
+    raise AssertionError("nobody waits so long")
+
+
+@pytest.mark.parametrize(("look", "why"), [(explode, "RuntimeError: a bug"), (hang, "takes longer than 0.05 s")])
+def test_what_cannot_be_looked_at_after_a_failure_is_unknown_and_the_error_stays(look, why, monkeypatch):
+    monkeypatch.setattr(entry, "LOOK_SECONDS", 0.05)
+    module, _subject = run(FOUND, look, error=BROKEN)
+    assert module.result["error"]["key"] == "demo.bad"
+    left = {control["id"]: control for control in module.result["left"]}
+    states = {A: "unknown", B: "unknown", C: "in_sync", D: "drifted"}
+    assert {name: control["state"] for name, control in left.items()} == states
+    assert why in left[A]["reason"] and left[A]["before"] == {} and left[D]["before"] == {"d": 1}
+
+
+def test_a_run_that_ends_well_leaves_nothing_to_tell():
+    module, _subject = run(TODO, DONE)
+    assert "left" not in module.result
+
+
+def test_the_system_saying_no_is_an_error_with_four_parts():
+    def full(_step: Step, _reader: object, _writer: object) -> None:
+        raise OSError(28, "No space left on device", "/etc/.x.nusy")
+
+    done: list[str] = []
+    actions = {"set": lambda step, _r, _w: done.append(step.target), "write": full}
+    steps = [Step("set", "a"), Step("write", "/etc/x"), Step("set", "b")]
+    with pytest.raises(NodeError) as error:
+        entry.carry_out(steps, actions, FakeReader(), object())
+    assert done == ["a"]
+    problem = error.value.problem
+    assert (problem.key, problem.wanted) == ("core.step_failed", "write /etc/x")
+    assert problem.found == "No space left on device (/etc/.x.nusy)"
 
 
 def test_check_mode_builds_no_writer(monkeypatch):
-    def forbidden(_redact: object) -> None:
+    def forbidden(_redact: object, _scratch: str) -> None:
         raise AssertionError("a writer in check mode")
 
     monkeypatch.setattr(entry, "HostWriter", forbidden)
@@ -70,8 +186,7 @@ def test_check_mode_builds_no_writer(monkeypatch):
     assert module.result["changed"] and module.result["plan"] == ["set x"]
 
 
-def test_check_and_real_run_return_the_same(monkeypatch):
-    monkeypatch.setattr(entry, "HostWriter", lambda _redact: object())
+def test_check_and_real_run_return_the_same():
     checked, done = FakeModule(check_mode=True), FakeModule(check_mode=False)
     entry.finish(checked, FakeSubject(TODO))
     subject = FakeSubject(TODO, DONE)
@@ -79,19 +194,17 @@ def test_check_and_real_run_return_the_same(monkeypatch):
     assert done.result == checked.result and subject.applied == ["set x"] and subject.settled
 
 
-def test_what_comes_back_after_applying_is_an_error_and_the_evidence_stays(monkeypatch):
-    monkeypatch.setattr(entry, "HostWriter", lambda _redact: object())
+def test_what_comes_back_after_applying_is_an_error_and_the_evidence_stays():
     module = FakeModule(check_mode=False)
-    entry.finish(module, FakeSubject(TODO, TODO))
+    entry.finish(module, FakeSubject(TODO, TODO, TODO))
     assert module.result["error"]["key"] == "core.did_not_converge"
     assert module.result["controls"][0]["state"] == "drifted"
 
 
-def test_an_error_has_four_parts_and_hides_secrets(monkeypatch):
-    monkeypatch.setattr(entry, "HostWriter", lambda _redact: object())
+def test_an_error_has_four_parts_and_hides_secrets():
     module = FakeModule(check_mode=False)
     error = NodeError("demo.bad", wanted="w", found="token hunter22 refused", why="y", fix="f")
-    entry.finish(module, FakeSubject(TODO, error=error), secrets={"token": "hunter22"})
+    entry.finish(module, FakeSubject(TODO, TODO, error=error), secrets={"token": "hunter22"})
     assert module.result["error"] == {
         "key": "demo.bad", "kind": "node", "wanted": "w", "found": "token <secret> refused", "why": "y", "fix": "f",
     }  # fmt: skip

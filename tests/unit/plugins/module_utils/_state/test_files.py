@@ -47,7 +47,7 @@ def test_a_file_its_validator_refuses_is_not_written():
     with pytest.raises(NodeError) as error:
         apply(node, control)
     assert error.value.problem.key == "paths.validation_failed" and "/etc/demo.conf" not in node.files
-    assert not [path for path in node.files if path.startswith("/tmp/nusy")]
+    assert not [path for path in node.files if path.startswith("/run/nusy/scratch")]
 
 
 def test_what_is_in_the_way_is_moved_aside_only_when_named_and_never_deleted():

@@ -281,7 +281,7 @@ def test_without_root_a_real_run_stops_before_the_first_effect():
     node.root = False
     with pytest.raises(NodeError) as error:
         apply(node, *EVERYTHING)
-    assert error.value.problem.key == "state.needs_root" and node.effects == []
+    assert error.value.problem.key == "core.needs_root" and node.effects == []
 
 
 def test_secrets_reach_the_file_and_nothing_else():
