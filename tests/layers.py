@@ -4,9 +4,10 @@
 usage: layers.py [--list] [--only NAME,NAME]
 
 From what needs nothing to what needs whole machines: a mistake shows in the cheapest layer
-that can see it. A layer whose needs are not met is named and does not count as passed; with
-CI=true or INSTALL=1 missing system packages are installed first, and in CI a layer that
-could not run is a failure. Each layer's output is in build/test-logs, and shown when it fails.
+that can see it. Those with machines of their own run beside the others, on the second core.
+A layer whose needs are not met is named and does not count as passed; with CI=true or
+INSTALL=1 missing system packages are installed first, and in CI a layer that could not run
+is a failure. Each layer's output is in build/test-logs, and shown when it fails.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def nodes() -> tuple[Need, ...]:
     )
 
 
+# The longest layer, most of it waiting for its own machines: it takes as long as all the others together.
+BESIDE = "nodes"
 UNITS = "tests/unit/plugins/module_utils"
 LAYERS = (
     Layer(
@@ -155,12 +158,14 @@ LAYERS = (
         "roles converge real nodes, checks predict what they do, drift made by hand is named and repaired",
         (pytest("nodes", "tests/integration/nodes"),),
         (present("tests/integration/nodes"), *nodes()),
+        lane=BESIDE,
     ),
     Layer(
         "newest",
         "the same holds for the newest ansible-core, which needs a newer Python",
         (
-            elsewhere("newest", "test", "plugins", *BOTH_CORES, "tests/unit"),
+            # Without the tests of what runs in .venv alone, under one Python: the bench and the tools.
+            elsewhere("newest", "test", "plugins", *BOTH_CORES, "tests/unit/plugins"),
             elsewhere("newest", "test", "drift", "tests/integration/drift"),
         ),
         (interpreter("newest"), present("tests/unit"), present("tests/integration/drift")),
@@ -224,13 +229,7 @@ def main() -> int:
     begin = time.monotonic()
     if (strict or os.environ.get("INSTALL")) and (problem := layering.install(chosen)):
         print(problem, file=sys.stderr)  # the layers that needed it say so again, by name
-    outcomes = []
-    for number, layer in enumerate(chosen, 1):
-        print(f"[{number}/{len(chosen)}] {layer.name}: {layer.proves}", flush=True)
-        outcome = layering.run_layer(layer, strict=strict)
-        outcomes.append(outcome)
-        print(f"      {outcome.state} in {outcome.seconds:.1f} s" + (f": {outcome.why}" if outcome.why else ""))
-    return layering.summary(outcomes, time.monotonic() - begin)
+    return layering.summary(layering.run(chosen, strict=strict), time.monotonic() - begin)
 
 
 if __name__ == "__main__":

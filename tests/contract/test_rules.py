@@ -95,7 +95,35 @@ BREAKS = [
     ("tests_mirror_plugins", "tests/unit/plugins/modules/test_demo_state.py", None, "", "plugins/modules has no tests"),
     ("tests_mirror_plugins", "plugins/callback/drift.py", "", "", "plugins/callback has no tests"),
     ("tests_mirror_plugins", "tests/unit/plugins/lookup/test_x.py", "", "", "tests nothing"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "sysctls: [{name: vm.swappiness, value: 1}]", "molecule/demo: role demo touches"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "sysctls: [{name: user.max_user_namespaces}]", "user.max_user_namespaces"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "sysctls: '{{ demo_items }}'", "{{ demo_items }}"),
+    ("kernel_roles_run_in_virtual_machines", DEFAULTS, "demo_items: [a]", "demo_items: {vm.swappiness: 1}", "vm.swappiness"),
+    ("kernel_roles_run_in_virtual_machines", ROLE + "files/demo.conf", "", "kernel.panic = 10", "kernel.panic"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "kernel_modules: [{name: zram}]", "kernel modules"),
+    ("kernel_roles_run_in_virtual_machines", ROLE + "files/x.conf", "", "modprobe zram", "kernel modules"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "mounts: [{fstype: swap}]", "touches swap"),
+    ("kernel_roles_run_in_virtual_machines", HANDLERS, "", "- {name: x, ansible.builtin.command: hwclock -w}", "the clock"),
+    ("kernel_roles_run_in_virtual_machines", HANDLERS, "", "- name: x\n  community.general.timezone: {name: UTC}", "the clock"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "", "- name: x\n  nusy.dgx_spark.md_array: {}", "arrays"),
+    ("kernel_roles_run_in_virtual_machines", ROLE + "templates/demo.service.j2", "", "MemoryMax={{ x }}", "memory limits"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "kernel_modules: [{name: x}]", "lacks demo"),
+    ("kernel_roles_run_in_virtual_machines", "tests/nodes/testing.py", "= ()", "= ('demo',)", "could run in a container"),
     ("no_place_of_a_developer_is_named", "docs/x.md", "", "see /work/" + "main/x", "docs/x.md:1: names"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "sysctls: [{name: vm.swappiness, value: 1}]", "molecule/demo: role demo touches"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "sysctls: [{name: user.max_user_namespaces}]", "user.max_user_namespaces"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "sysctls: '{{ demo_items }}'", "{{ demo_items }}"),
+    ("kernel_roles_run_in_virtual_machines", DEFAULTS, "demo_items: [a]", "demo_items: {vm.swappiness: 1}", "vm.swappiness"),
+    ("kernel_roles_run_in_virtual_machines", ROLE + "files/demo.conf", "", "kernel.panic = 10", "kernel.panic"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "kernel_modules: [{name: zram}]", "kernel modules"),
+    ("kernel_roles_run_in_virtual_machines", ROLE + "files/x.conf", "", "modprobe zram", "kernel modules"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "mounts: [{fstype: swap}]", "touches swap"),
+    ("kernel_roles_run_in_virtual_machines", HANDLERS, "", "- {name: x, ansible.builtin.command: hwclock -w}", "the clock"),
+    ("kernel_roles_run_in_virtual_machines", HANDLERS, "", "- name: x\n  community.general.timezone: {name: UTC}", "the clock"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "", "- name: x\n  nusy.dgx_spark.md_array: {}", "arrays"),
+    ("kernel_roles_run_in_virtual_machines", ROLE + "templates/demo.service.j2", "", "MemoryMax={{ x }}", "memory limits"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "kernel_modules: [{name: x}]", "lacks demo"),
+    ("kernel_roles_run_in_virtual_machines", "tests/nodes/testing.py", "= ()", "= ('demo',)", "could run in a container"),
     ("no_place_of_a_developer_is_named", "requirements/test.in", "", "https://pypi." + "org/simple", "names pypi"),
     ("only_known_folders", "library/x.py", "", "", "library/ has no place"),
     ("contracts_are_there", "docs/contracts/paths-env.md", None, "", "is missing"),
@@ -140,3 +168,37 @@ def test_a_rule_finds_what_it_is_for(good: Path, rule: str, name: str, old: str 
         path.write_text(text.replace(old, new) if old else f"{text}{new}\n", "utf-8")
     findings = list(BY_NAME[rule](Tree(good)))
     assert any(said in finding for finding in findings), findings
+
+
+def test_a_role_that_needs_a_kernel_is_fine_in_virtual_machines_alone(good: Path) -> None:
+    """Every scenario that plays it counts, not only its own."""
+    rule = BY_NAME["kernel_roles_run_in_virtual_machines"]
+    tasks, testing, scenario = good / TASKS, good / "tests/nodes/testing.py", good / "molecule/demo/molecule.yml"
+    tasks.write_text(tasks.read_text().replace("files: [{path: /etc/demo}]", "kernel_modules: [{name: zram}]"))
+    testing.write_text("NEED_A_KERNEL: tuple[str, ...] = ('demo',)\n")
+    scenario.write_text("platforms: [{name: one, machine: vm}, {name: two, machine: vm}]\n")
+    assert list(rule(Tree(good))) == []
+    scenario.write_text("platforms: [{name: one, machine: vm}, {name: two}]\n")
+    assert [finding.split(":")[0] for finding in rule(Tree(good))] == ["molecule/demo"]
+    scenario.write_text("platforms: [{name: one, machine: vm}]\n")
+    site = good / "molecule/site"
+    site.mkdir()
+    (site / "molecule.yml").write_text("platforms: [{name: all}]\n")
+    (site / "converge.yml").write_text("- {hosts: spark, roles: [{role: nusy.dgx_spark.demo}]}\n")
+    assert [finding.split(":")[0] for finding in rule(Tree(good))] == ["molecule/site"]
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "sysctls: [{name: net.ipv4.ip_forward, value: 1}]",
+        "files: [{path: /etc/vm.conf}]",
+        "packages: [mdadm, kmod]",
+        "units: [{name: systemd-timesyncd.service, enabled: true}]",
+        "mounts: [{path: /srv, fstype: ext4}]\n# a comment about swapon",
+    ],
+)
+def test_what_belongs_to_a_container_may_run_in_one(good: Path, harmless: str) -> None:
+    tasks = good / TASKS
+    tasks.write_text(tasks.read_text().replace("files: [{path: /etc/demo}]", harmless))
+    assert list(BY_NAME["kernel_roles_run_in_virtual_machines"](Tree(good))) == []

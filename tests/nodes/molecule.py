@@ -4,6 +4,7 @@
 usage: molecule.py create|destroy < platforms.json
 
 A platform has a name and groups, as anywhere, and may say:
+    machine: container (there is no other kind yet) | vm
     flavour: base | full | dgx
     mounts: ["/on/host:/on/node"]
     triton: "3.5.1"     the real binaries of that release, where role ptxas looks by default
@@ -32,6 +33,8 @@ SITE_PACKAGES = "/opt/nusy/vllm/current/lib/python3.13/site-packages"
 def create(platforms: list[dict[str, Any]]) -> list[dict[str, object]]:
     """Start the nodes; returns what molecule wants to know about each."""
     for platform in platforms:
+        if platform.get("machine", "container") != "container":
+            raise nodes.NodesError(f"{platform['name']} needs a virtual machine, and tests/nodes cannot make one yet")
         mounts = list(platform.get("mounts", []))
         if version := platform.get("triton"):
             mounts.append(f"{wheels.binaries('triton', version)}:{SITE_PACKAGES}")

@@ -14,8 +14,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -26,6 +28,8 @@ LOGS = BUILD / "test-logs"
 # A test that hangs must not take the whole run with it.
 STEP_SECONDS = 2400
 SHOWN_LINES = 150
+# Set when the run is interrupted: commands have sessions of their own, so nobody else ends them.
+_stopping = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Layer:
     needs: without one of these it does not run. wants: without one of these some tests skip.
     empty: says that there is nothing to prove yet, which is fine, or nothing.
     on_demand: only runs when named.
+    lane: layers of one lane run one after another, lanes run side by side. Layers that write to
+        the same places of build/ must share one.
     """
 
     name: str
@@ -63,6 +69,7 @@ class Layer:
     wants: tuple[Need, ...] = ()
     empty: Callable[[], str] = lambda: ""
     on_demand: bool = False
+    lane: str = ""
 
     def missing(self) -> list[str]:
         return [text for need in self.needs if (text := need.missing())]
@@ -90,6 +97,31 @@ def tool(name: str, *apt: str) -> Need:
 
 def present(path: str) -> Need:
     return Need(path, lambda: "" if (ROOT / path).exists() else f"{path} does not exist")
+
+
+def run(layers: Sequence[Layer], *, strict: bool) -> list[Outcome]:
+    """Every layer, by lanes; the outcomes in the order of the layers."""
+    numbers = {layer.name: f"{number}/{len(layers)}" for number, layer in enumerate(layers, 1)}
+    outcomes: dict[str, Outcome] = {}
+
+    def run_lane(lane: str) -> None:
+        for layer in layers:
+            if layer.lane != lane or _stopping.is_set():
+                continue
+            print(f"[{numbers[layer.name]}] {layer.name}: {layer.proves}", flush=True)
+            outcome = outcomes[layer.name] = run_layer(layer, strict=strict)
+            why = f": {outcome.why}" if outcome.why else ""
+            print(f"      {layer.name} {outcome.state} in {outcome.seconds:.1f} s{why}", flush=True)
+
+    lanes = dict.fromkeys(layer.lane for layer in layers)
+    with ThreadPoolExecutor(max(len(lanes), 1)) as pool:
+        try:
+            for future in as_completed([pool.submit(run_lane, lane) for lane in lanes]):
+                future.result()
+        except BaseException:
+            _stopping.set()
+            raise
+    return [outcomes[layer.name] for layer in layers]
 
 
 def run_layer(layer: Layer, *, strict: bool) -> Outcome:
@@ -130,10 +162,12 @@ def _run_step(layer: Layer, step: Step, outcome: Outcome) -> None:
         outcome.failed += not (counted and counted[1])
         outcome.state = "failed"
         outcome.why = "; ".join(filter(None, (outcome.why, f"{step.name}: {problem}")))
-        lines = log.read_text("utf-8", "replace").splitlines()
-        print(f"--- {layer.name}/{step.name}: {problem}; the whole log is {log.relative_to(ROOT)}")
-        print("\n".join(lines[-SHOWN_LINES:]), flush=True)
-        print(f"--- end of {layer.name}/{step.name}", flush=True)
+        said = "\n".join(log.read_text("utf-8", "replace").splitlines()[-SHOWN_LINES:])
+        where = f"{layer.name}/{step.name}"
+        # In one piece: another lane prints, too.
+        print(
+            f"--- {where}: {problem}; the whole log is {log.relative_to(ROOT)}\n{said}\n--- end of {where}", flush=True
+        )
 
 
 def _environment() -> dict[str, str]:
@@ -155,11 +189,14 @@ def _run(argv: Sequence[str], out: int, env: Mapping[str, str]) -> str:
     process = subprocess.Popen(
         argv, cwd=ROOT, env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
     )
+    deadline = time.monotonic() + STEP_SECONDS
     try:
-        code = process.wait(STEP_SECONDS)
-        return f"exit code {code}" if code else ""
-    except subprocess.TimeoutExpired:
-        return f"still running after {STEP_SECONDS} s, stopped"
+        while process.poll() is None:
+            if _stopping.wait(0.05):
+                return "interrupted"
+            if time.monotonic() > deadline:
+                return f"still running after {STEP_SECONDS} s, stopped"
+        return f"exit code {process.returncode}" if process.returncode else ""
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)

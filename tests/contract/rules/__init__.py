@@ -64,7 +64,7 @@ class Tree:
         found = []
         for folder, folders, names in os.walk(self.root):
             folders[:] = sorted(f for f in folders if f not in SKIPPED and not f.endswith("_cache"))
-            found += [Path(folder, name) for name in sorted(names)]
+            found += [Path(folder, name) for name in sorted(names) if name not in SKIPPED]  # .git: a file in a worktree
         return tuple(found)
 
     @cached_property

@@ -6,6 +6,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import threading
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -83,6 +85,61 @@ def test_what_is_missing_is_named_and_is_a_failure_in_ci(layering: ModuleType) -
     assert layering.run_layer(layer, strict=False).state == "not run"
     outcome = layering.run_layer(layer, strict=True)
     assert (outcome.state, outcome.failed, outcome.why) == ("failed", 1, "a thing is not installed")
+
+
+def waiting_for(layering: ModuleType, folder: Path, mine: str, other: str) -> tuple[object, ...]:
+    """A layer's steps that end only while another one's run."""
+    code = f"""
+import pathlib, time
+folder = pathlib.Path({str(folder)!r})
+(folder / {mine!r}).touch()
+deadline = time.monotonic() + 20
+while not (folder / {other!r}).exists():
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+"""
+    return (python(layering, code),)
+
+
+def test_lanes_run_side_by_side_and_outcomes_keep_the_order_of_the_layers(layering: ModuleType, tmp_path: Path) -> None:
+    layers = [
+        layering.Layer("long", "x", waiting_for(layering, tmp_path, "one", "two"), lane="machines"),
+        layering.Layer("first", "x", (python(layering, ""),)),
+        layering.Layer("second", "x", waiting_for(layering, tmp_path, "two", "one")),
+    ]
+    outcomes = layering.run(layers, strict=False)
+    assert [(o.layer, o.state) for o in outcomes] == [("long", "passed"), ("first", "passed"), ("second", "passed")]
+
+
+def test_layers_of_one_lane_never_overlap(layering: ModuleType, tmp_path: Path) -> None:
+    alone = str(tmp_path / "alone")
+    code = f"import os, time; os.mkdir({alone!r}); time.sleep(0.2); os.rmdir({alone!r})"
+    layers = [layering.Layer(name, "x", (python(layering, code),), lane="same") for name in "abc"]
+    assert {o.state for o in layering.run(layers, strict=False)} == {"passed"}
+
+
+def test_an_interrupt_ends_the_commands_of_every_lane(layering: ModuleType, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(layering, "_stopping", threading.Event())
+    hang = f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(600)"
+    never = f"import pathlib; pathlib.Path({str(tmp_path / 'never')!r}).touch()"
+    layers = [
+        layering.Layer("hangs", "x", (python(layering, hang),), lane="machines"),
+        layering.Layer("next", "x", (python(layering, never),), lane="machines"),
+        layering.Layer("interrupted", "x", (), empty=lambda: interrupted(tmp_path / "begun")),
+    ]
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        layering.run(layers, strict=False)
+    assert time.monotonic() - begin < 20
+    assert not (tmp_path / "never").exists()
+
+
+def interrupted(begun: Path) -> str:
+    deadline = time.monotonic() + 20
+    while not begun.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
