@@ -65,7 +65,7 @@ def nodes() -> tuple[Need, ...]:
     )
 
 
-# The longest layer, most of it waiting for its own machines: it takes as long as all the others together.
+# The longest layer by far: it takes as long as all the others together, and shares no place with them.
 BESIDE = "nodes"
 UNITS = "tests/unit/plugins/module_utils"
 LAYERS = (
