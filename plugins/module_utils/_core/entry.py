@@ -76,10 +76,11 @@ def finish(module: Module, subject: Subject, *, secrets: Mapping[str, str] | Non
                 found = subject.plan(reader)
                 result = result_of(found, subject.title)
                 try:
-                    converge(subject, found, reader, HostWriter(redact.text, scratch))
+                    left = converge(subject, found, reader, HostWriter(redact.text, scratch))
                 except SparkError:
                     result["left"] = [control.as_dict() for control in left_by_failure(subject, found, reader)]
                     raise
+                result.update(left.facts)
     except SparkError as error:
         fail(module, error, redact, result)
         return
@@ -97,8 +98,8 @@ def result_of(plan: Plan, title: str) -> dict[str, object]:
     }
 
 
-def converge(subject: Subject, found: Plan, reader: Reader, writer: Writer) -> None:
-    """Apply ``found`` and prove it: the plan made afterwards must be empty."""
+def converge(subject: Subject, found: Plan, reader: Reader, writer: Writer) -> Plan:
+    """Apply ``found`` and prove it: the plan made afterwards, which is returned, must have no steps."""
     left = found
     if found.steps:
         if not reader.is_root():
@@ -120,6 +121,7 @@ def converge(subject: Subject, found: Plan, reader: Reader, writer: Writer) -> N
             fix="run the same play with --check --diff to see what comes back, and look for another manager of it",
         )
     subject.settle(left, reader, writer)
+    return left
 
 
 def carry_out(steps: Iterable[Step], actions: Mapping[str, Action], reader: Reader, writer: Writer) -> None:

@@ -88,6 +88,8 @@ class Control:
 
 @dataclass(frozen=True)
 class Plan:
+    """facts: further keys of the result, about the node as it is: after a real run, as that left it."""
+
     controls: tuple[Control, ...] = ()
     steps: tuple[Step, ...] = ()
     assumptions: tuple[str, ...] = ()

@@ -160,6 +160,14 @@ def test_a_run_that_ends_well_leaves_nothing_to_tell():
     assert "left" not in module.result
 
 
+def test_facts_are_about_the_node_as_the_run_leaves_it():
+    todo, done = replace(TODO, facts={"nvcc": None}), replace(DONE, facts={"nvcc": "/usr/local/cuda/bin/nvcc"})
+    module, _subject = run(todo, done)
+    assert module.result["nvcc"] == "/usr/local/cuda/bin/nvcc" and module.result["plan"] == ["set x"]
+    module, _subject = run(todo, check_mode=True)
+    assert module.result["nvcc"] is None
+
+
 def test_the_system_saying_no_is_an_error_with_four_parts():
     def full(_step: Step, _reader: object, _writer: object) -> None:
         raise OSError(28, "No space left on device", "/etc/.x.nusy")
