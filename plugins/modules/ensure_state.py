@@ -189,6 +189,8 @@ options:
                 may hold secrets that nobody declares any more.
               - V(false) vouches that they can be shown (for example those of a sudoers file). A
                 file with a reference to a secret is never shown, whatever this says.
+              - Ansible itself logs the options of a module on the node. A secret belongs into O(secrets),
+                never into O(controls[].files[].content).
             type: bool
           validate:
             description: Command that must accept a copy of the file first; C(%s) is its path.

@@ -109,3 +109,13 @@ def test_what_pip_said_is_shown_when_it_fails_and_the_next_run_tries_again(clone
 
 def test_an_unknown_lock_is_wrong_usage(clone: Path) -> None:
     assert bootstrap(clone, "nothing").returncode == 64
+
+
+def test_an_environment_behind_a_link_is_somebody_elses_and_stays_whole(clone: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "bin").mkdir(parents=True)
+    (theirs / "bin" / "pip").write_text("#!/somewhere/else/python\n")
+    (clone / ".venv").symlink_to(theirs)
+    done = bootstrap(clone)
+    assert done.returncode == 1 and "others use" in done.stderr
+    assert (theirs / "bin" / "pip").exists() and (clone / ".venv").is_symlink()
