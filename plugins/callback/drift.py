@@ -81,8 +81,23 @@ from typing import Any
 from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import adapter, catalogue, places, produce, text
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.events import SCHEMA, Busy, Event, EventWriter, Lock
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import (
+    adapter,
+    catalogue,
+    invocation,
+    places,
+    plays,
+    produce,
+    text,
+)
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.events import (
+    SCHEMA,
+    Busy,
+    Event,
+    EventWriter,
+    Foreign,
+    Lock,
+)
 
 
 def _guarded(hook: Callable[..., None]) -> Callable[..., None]:
@@ -127,13 +142,22 @@ class CallbackModule(CallbackBase):
             self._open()
             if self.off:
                 return
+        self._inventory(playbook)
         for play in playbook.get_plays():
             hosts = None
             try:
-                hosts = adapter.hosts_of(play, whole=True)
+                hosts = plays.hosts_of(play, whole=True)
             except Exception as error:  # a pattern that only later variables can resolve
                 self._display.vvv(f"drift report: hosts of a play are not known yet: {error}")
             self._play("plan", play, hosts)
+
+    def _inventory(self, playbook: Any) -> None:
+        """What the inventory says of this run: names that --limit got wrong, hosts that are this machine."""
+        if first := next(iter(playbook.get_plays()), None):
+            if wrong := plays.unmatched(first, context.CLIARGS.get("subset")):
+                self._write({"e": "absent", "names": [text.line(name, 100) for name in wrong]})
+            if local := plays.local_hosts(first):
+                self._write({"e": "local", "hosts": local})
 
     def _open(self) -> None:
         if not self.get_option("enabled"):
@@ -145,7 +169,7 @@ class CallbackModule(CallbackBase):
                 self._lock = Lock(self._directory)
             produce.clear(self._directory)
             self._writer = EventWriter(self._directory)
-        except (Busy, OSError) as error:
+        except (Busy, Foreign, OSError) as error:
             self.off = True
             self._warn(f"no drift report: {error}")
             return
@@ -163,6 +187,7 @@ class CallbackModule(CallbackBase):
                 "collection": places.version(),
                 "ansible": ansible_version,
                 "python": platform.python_version(),
+                "again": invocation.again(context.CLIARGS),
             }
         )
         # Without the statistics hook (interrupted, or an error of Ansible itself) this is
@@ -173,7 +198,11 @@ class CallbackModule(CallbackBase):
 
     @_guarded
     def v2_playbook_on_play_start(self, play: Any) -> None:
-        self._play("play", play, adapter.hosts_of(play, whole=False))
+        self._play("play", play, plays.hosts_of(play, whole=False))
+
+    @_guarded
+    def v2_playbook_on_no_hosts_remaining(self) -> None:
+        self._write(self._adapter.cut_short())
 
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
@@ -226,7 +255,7 @@ class CallbackModule(CallbackBase):
     def _result(self, result: Any, status: str, *, ignored: bool = False) -> None:
         for event in self._adapter.result(result, status, ignored=ignored, at=time.monotonic() - self._began):
             if event["e"] == "task" and event["role"]:
-                found = adapter.role_path(getattr(result, "task", None) or result._task)
+                found = plays.role_path(getattr(result, "task", None) or result._task)
                 if found:
                     self._catalogue(*found)
             self._write(event)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The only code that knows what Ansible's objects look like; it turns them into events.
+"""Turns what Ansible tells its callbacks into events. With plays.py and invocation.py the only
+code that knows what Ansible's objects look like.
 
 Written for ansible-core 2.19 to 2.21. 2.19 changed what callbacks get (``result.result``,
 ``result.task``, ``result.host``; the names with an underscore are deprecated). A result may
@@ -12,22 +13,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import text
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.catalogue import CONTROL_ID
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.events import Event
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.plays import (
+    COLLECTION,
+    INCLUDES,
+    action_of,
+    included_role,
+    roles_of,
+)
 
-COLLECTION = "nusy.dgx_spark"
 STATES = ("in_sync", "drifted", "unknown", "not_selected")
 CAUSES = ("corrective", "intentional", "never_applied", "blocked", "adopted")
 CONTROLS_LIMIT = 5000  # of one result
 
-_INCLUDES = frozenset(("include_tasks", "include_role", "import_tasks", "import_role"))
 # These only talk to Ansible or look: their "ok" judges nothing, so it is no control. A
 # failure of one still is.
-_JUDGES_NOTHING = _INCLUDES | {
+_JUDGES_NOTHING = INCLUDES | {
     *("add_host", "assert", "debug", "fail", "find", "gather_facts", "getent", "group_by", "include_vars", "meta"),
     *("pause", "ping", "set_fact", "set_stats", "setup", "slurp", "stat", "validate_argument_spec"),
     "wait_for_connection",
@@ -43,6 +48,8 @@ class Adapter:
         self._check = check
         self._tasks: set[str] = set()
         self._play = ""
+        self._play_id = ""
+        self._lockstep = True
 
     # -- plays ---------------------------------------------------------------------------
 
@@ -50,7 +57,8 @@ class Adapter:
         """A ``plan`` or ``play`` event. ``hosts`` is None when they cannot be known yet."""
         name = text.line(play.get_name() or "", text.NAME_LIMIT)
         if kind == "play":
-            self._play = name
+            self._play, self._play_id = name, str(play._uuid)
+            self._lockstep = str(play.strategy).rpartition(".")[2] in ("linear", "debug")
         return {
             "e": kind,
             "p": str(play._uuid),
@@ -59,6 +67,10 @@ class Adapter:
             "roles": roles_of(play),
             "partial": bool(set(play.only_tags) - {"all"} or play.skip_tags),
         }
+
+    def cut_short(self) -> Event:
+        """The play that runs has ended for all its hosts, because of what some of them did."""
+        return {"e": "cut", "p": self._play_id}
 
     # -- results -------------------------------------------------------------------------
 
@@ -110,8 +122,11 @@ class Adapter:
         flags = {
             "own": action.startswith(f"{COLLECTION}."),
             "handler": type(task).__name__ == "Handler",
-            "include": short in _INCLUDES,
+            "include": short in INCLUDES,
             "quiet": short in _JUDGES_NOTHING or short.endswith(("_facts", "_info")),
+            # One host's failure then ends the play for all hosts, of which Ansible says nothing.
+            "fatal": self._lockstep
+            and any(_is_set(getattr(task, name, None)) for name in ("any_errors_fatal", "run_once")),
             "once": bool(getattr(task, "run_once", False)),
             "role_included": included_role(task),
         }
@@ -154,6 +169,11 @@ class Adapter:
         return event
 
 
+def _is_set(value: Any) -> bool:
+    """A boolean of a play as it was written; a template may be true."""
+    return value is True or str(value).lower() in ("true", "yes", "on", "1") or "{{" in str(value)
+
+
 def machine_line(facts: object) -> str:
     """What spark_facts found, as one line for a reader: which machine is this report about?"""
     spark = facts.get("spark") if isinstance(facts, Mapping) else None
@@ -175,19 +195,6 @@ def machine_line(facts: object) -> str:
         isinstance(total, int) and f"{total / 2**30:.0f} GiB",
     ]
     return text.line(", ".join(str(one) for one in parts if one), 300)
-
-
-def action_of(task: Any) -> str:
-    # Not `resolved_action`: asking for it warns when a task was never resolved.
-    return str(getattr(task, "_resolved_action", None) or task.action)
-
-
-def included_role(task: Any) -> str:
-    """The name a static reader can know of the role that an include_role will bring in."""
-    name = getattr(task, "_role_name", None)
-    if not isinstance(name, str) or "{{" in name or action_of(task).rpartition(".")[2] != "include_role":
-        return ""
-    return name.removeprefix(f"{COLLECTION}.")
 
 
 def _items(task: Any, data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -230,6 +237,10 @@ def _why(item: Mapping[str, Any]) -> str:
         return "the output is hidden by no_log"
     error = item.get("error")
     key = f"[{error['key']}] " if isinstance(error, Mapping) and error.get("key") else ""
+    if item.get("failed_when_result") and not item.get("failed"):
+        return "failed_when was true"
+    if "results" in item and item.get("reason"):
+        return text.line(item["reason"])  # of a loop of includes, whose message is always the same
     said = item.get("msg") or item.get("module_stderr") or item.get("stderr") or item.get("reason") or ""
     if item.get("ansible_job_id") and not item.get("finished"):
         said = "started in the background, its end was not seen by this task"
@@ -238,7 +249,9 @@ def _why(item: Mapping[str, Any]) -> str:
 
 def _delegate(fields: Mapping[str, Any], host: Any) -> str:
     delegate = fields.get("delegate_to")
-    return text.line(delegate, text.NAME_LIMIT) if delegate and delegate != host.get_name() else ""
+    if not delegate or delegate == host.get_name() or "{{" in str(delegate):  # of a loop: differs by item
+        return ""
+    return text.line(delegate, text.NAME_LIMIT)
 
 
 def _own_name(task: Any, fields: Mapping[str, Any]) -> str:
@@ -336,80 +349,3 @@ def _flat(diffs: Iterable[object]) -> Iterator[Mapping[str, Any]]:
             yield diff
         elif isinstance(diff, list):
             yield from _flat(diff)
-
-
-# -- what a play will run -----------------------------------------------------------------
-
-
-def tasks_of(play: Any) -> Iterator[Any]:
-    """Every task a reader can know before the play runs, in order, roles included."""
-
-    def walk(entries: Iterable[Any]) -> Iterator[Any]:
-        for entry in entries:
-            if hasattr(entry, "rescue"):
-                yield from walk([*entry.block, *entry.rescue, *entry.always])
-            elif not getattr(entry, "implicit", False):
-                yield entry
-
-    yield from walk(play.compile())
-
-
-def roles_of(play: Any) -> dict[str, dict[str, Any]]:
-    """Roles of the play by short name: where they are, and how many of their telling tasks
-    the tags of the run select and leave out. Telling is what can bring evidence: our own
-    modules, and includes, behind which they may be.
-    """
-    every: dict[str, set[bool]] = {}
-    telling: dict[str, list[bool]] = {}
-    paths: dict[str, str] = {}
-    for task in tasks_of(play):
-        chosen = selected(task, play)
-        role = getattr(task, "_role", None)
-        if role is not None:
-            name = str(role.get_name(include_role_fqcn=False))
-            paths[name] = str(role._role_path)
-            every.setdefault(name, set()).add(chosen)
-            action = action_of(task)
-            if action.startswith(f"{COLLECTION}.") or action.rpartition(".")[2] in _INCLUDES:
-                telling.setdefault(name, []).append(chosen)
-        if brought := included_role(task):
-            every.setdefault(brought, set()).add(chosen)
-            telling.setdefault(brought, []).append(chosen)
-    return {
-        name: {
-            "selected": telling.get(name, []).count(True),
-            "left_out": telling.get(name, []).count(False) if name in telling else int(not any(choices)),
-            **({"path": paths[name]} if name in paths else {}),
-        }
-        for name, choices in every.items()
-    }
-
-
-def selected(task: Any, play: Any) -> bool:
-    """Whether the tags of the run select a task; True when that cannot be told yet."""
-    tags = getattr(task, "tags", None) or []
-    if any("{{" in str(tag) for tag in tags):
-        return True
-    return bool(task.evaluate_tags(play.only_tags, play.skip_tags, all_vars={}))
-
-
-def hosts_of(play: Any, *, whole: bool) -> list[str] | None:
-    """The hosts a play targets: the whole play, or the serial batch that begins."""
-    manager = play.get_variable_manager()
-    inventory = getattr(manager, "_inventory", None)
-    if inventory is None:
-        return None
-    pattern = play.hosts
-    if any("{{" in str(part) for part in (pattern if isinstance(pattern, list) else [pattern])):
-        from ansible.template import Templar
-
-        pattern = Templar(loader=play.get_loader(), variables=manager.get_vars(play=play)).template(pattern)
-    return [str(host.get_name()) for host in inventory.get_hosts(pattern, ignore_restrictions=whole)]
-
-
-def role_path(task: Any) -> tuple[str, Path] | None:
-    """Short name and folder of the role that a task belongs to."""
-    role = getattr(task, "_role", None)
-    if role is None:
-        return None
-    return str(role.get_name(include_role_fqcn=False)), Path(str(role._role_path))

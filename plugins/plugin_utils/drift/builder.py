@@ -7,9 +7,12 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import remedy
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.catalogue import Entry, entry
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.events import Event, EventFile
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.verdict import Expected, HostVerdict, Run, natural
@@ -38,11 +41,19 @@ class _Story:
         self.seconds = 0.0
         self.partial = False
         self.once: dict[str, set[str]] = {}
+        self.local: set[str] = set()
+        self.cut: dict[str, str] = {}  # host → play that ended for all its hosts
+        self._fatal: list[tuple[str, dict[str, str]]] = []  # host that failed, and whom it takes along
+        self.absent: list[str] = []
+        self._batch: tuple[str, list[str]] = ("", [])  # the play that began last, and its hosts
         takers = {
             "run": self._run,
             "catalogue": lambda event: self.catalogue.update(event["controls"]),
             "plan": self._plan,
             "play": self._play,
+            "absent": lambda event: self.absent.extend(event["names"]),
+            "cut": lambda event: self.cut.update(self._all_of_batch()),
+            "local": lambda event: self.local.update(event["hosts"]),
             "task": lambda event: self.tasks.__setitem__(str(event["k"]), event),
             "result": self._result,
             "note": lambda event: self.notes.append(str(event["text"])),
@@ -70,11 +81,15 @@ class _Story:
             # What is known at the start is truer than the plan; the batch alone is less.
             hosts = dict.fromkeys([*(known.get("hosts") or []), *(event.get("hosts") or [])])
             self.plans[str(event["p"])] = {**event, "hosts": list(hosts)}
-        self.started.setdefault(str(event["p"]), set()).update(event.get("hosts") or ())
+        self._batch = str(event["name"]), list(event.get("hosts") or ())
+        self.started.setdefault(str(event["p"]), set()).update(self._batch[1])
 
     def _result(self, event: Event) -> None:
         self.seconds = max(self.seconds, float(event.get("t") or 0))
         task = self.tasks.get(str(event.get("k"))) or {}
+        counts = event.get("n") or {}
+        if task.get("fatal") and (counts.get("failed") or counts.get("unreachable")) and not event.get("ignored"):
+            self._fatal.append((str(event.get("h")), self._all_of_batch()))
         if task.get("once") and task.get("own") and task.get("role"):
             self.once.setdefault(str(task["role"]), set()).add(str(event.get("h")))
 
@@ -82,6 +97,21 @@ class _Story:
         self.ends += 1
         self.seconds = max(self.seconds, float(event.get("t") or 0))
         self.bad = event.get("bad") or {}
+        for host, others in self._fatal:
+            if host in self.bad:  # not rescued
+                self.cut.update(others)
+
+    def _all_of_batch(self) -> dict[str, str]:
+        return dict.fromkeys(self._batch[1], self._batch[0])
+
+    def tags(self) -> dict[str, set[str]]:
+        """Role → tags that select all of it, in every play that has it."""
+        common: dict[str, set[str]] = {}
+        for plan in self.plans.values():
+            for role, about in plan["roles"].items():
+                own = set(about.get("tags") or ())
+                common[role] = common.get(role, own) & own
+        return common
 
     def incomplete(self) -> str:
         """Why the report is not about the whole run; empty when it is."""
@@ -123,21 +153,26 @@ class _Story:
         return Expected(roles, never)
 
 
-def build(path: Path) -> Report:
-    """The report of the events in ``path``, without waivers, history and exit code."""
+def build(path: Path, prefix: Iterable[str] = ()) -> Report:
+    """The report of the events in ``path``, without waivers, history and exit code.
+
+    ``prefix`` are the settings that a command to repair needs in front of it.
+    """
     try:
         events = EventFile(path)
     except FileNotFoundError:
         raise NoRun("it never came to run a play") from None
     try:
-        return _build(events)
+        return _build(events, tuple(prefix))
     finally:
         events.close()
 
 
-def _build(events: EventFile) -> Report:
+def _build(events: EventFile, prefix: tuple[str, ...]) -> Report:
     story = _Story(events)
-    problem = story.incomplete()
+    interrupted = story.incomplete()
+    absent = f"--limit names what is no host and no group: {', '.join(story.absent)}" if story.absent else ""
+    problem = "; ".join(filter(None, (interrupted, absent)))
     controls_of: dict[str, list[str]] = {}
     for identity, about in story.catalogue.items():
         controls_of.setdefault(str(about["role"]), []).append(identity)
@@ -147,10 +182,10 @@ def _build(events: EventFile) -> Report:
         controls_of={role: tuple(identities) for role, identities in controls_of.items()},
         tasks=story.tasks,
         partial=story.partial,
-        complete=not problem,
+        complete=not interrupted,
         once={role: next(iter(hosts)) for role, hosts in story.once.items() if len(hosts) == 1},
-        playbook=" ".join(playbooks) or "site.yml",
     )
+    again = story.run.get("again") or {}
     expected = story.expected()
     # Ids are ordered as they were promised, then as they came up; both follow the plays.
     order = {identity: number for number, identity in enumerate(run.catalogue)}
@@ -163,9 +198,15 @@ def _build(events: EventFile) -> Report:
         for identity in run.catalogue:
             order.setdefault(identity, len(order))
         bad = story.bad.get(name) or {}
-        concluded = verdict.conclude(int(bad.get("failures", 0)), int(bad.get("unreachable", 0)), order)
-        hosts.append({"name": name, **concluded})
+        concluded = verdict.conclude(
+            int(bad.get("failures", 0)), int(bad.get("unreachable", 0)), story.cut.get(name, ""), order
+        )
+        only_here = {"repair_with": shlex.join(again["local"])} if name in story.local and again else {}
+        hosts.append({"name": name, **only_here, **concluded})
     _adopt_strays(run.catalogue, hosts)
+    tags = story.tags()
+    for about in run.catalogue.values():
+        about["remedy"] = remedy.complete(about["remedy"], again, tags.get(about["role"], ()), prefix)
     return {
         "schema": SCHEMA,
         "run": {
@@ -173,11 +214,13 @@ def _build(events: EventFile) -> Report:
             "started": story.run.get("time", ""),
             "seconds": round(story.seconds, 1),
             "mode": story.run.get("mode", "check"),
-            "playbook": run.playbook,
+            "playbook": " ".join(playbooks) or "site.yml",
             "complete": not problem,
             "incomplete_reason": problem,
             "collection": story.run.get("collection", ""),
             "ansible": story.run.get("ansible", ""),
+            "directory": again.get("directory", ""),
+            "variables": list(again.get("variables") or ()),
         },
         "summary": {},
         "catalogue": run.catalogue,

@@ -4,10 +4,13 @@
 The file is self-contained: a report can be built from it in another process, also after
 the run was killed. Kinds of lines (key ``e``):
 
-run        first line: id, time, mode, playbooks, tags, versions
+run        first line: id, time, mode, playbooks, versions, how to run the same for real
+absent     parts of --limit that name no host
+local      hosts that are the machine of the operator (inventories/local)
 catalogue  the controls of one role, once per role
 plan       a play of the playbook, before anything ran: name, roles, hosts as far as known
 play       the play starts (once per serial batch), with the hosts of the batch
+cut        a play (serial batch) ended for all its hosts, because of what some of them did
 task       a task, before its first result
 result     what a task said about one host
 note       the collecting itself failed somewhere: the report is incomplete
@@ -29,13 +32,27 @@ from typing import Any
 
 SCHEMA = "nusy.dgx_spark.drift.events/1"
 FILE = "events.jsonl"
-LOCK = ".lock"
+# Lock of the folder, and the mark by which it is known as one of ours.
+LOCK = ".spark-drift"
 
 Event = dict[str, Any]
 
 
 class Busy(Exception):
     """Another run writes into this directory."""
+
+
+class Foreign(Exception):
+    """The directory holds something, and no report of ours: its files are not ours to replace."""
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether a report may be written here: a new or empty folder, or one that had a report."""
+    if not directory.exists() or (directory / LOCK).exists() or not any(directory.iterdir()):
+        return True
+    with contextlib.suppress(OSError), (directory / FILE).open("rb") as handle:
+        return handle.read(64).startswith(encode({"e": "run", "schema": SCHEMA})[:-1])
+    return False
 
 
 def encode(event: Event) -> bytes:
@@ -46,6 +63,8 @@ class Lock:
     """Holds a report directory from the beginning of a run until its report is written."""
 
     def __init__(self, directory: Path) -> None:
+        if not is_ours(directory):
+            raise Foreign(f"{directory} is not empty and holds no drift report")
         directory.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:

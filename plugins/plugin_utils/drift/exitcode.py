@@ -18,4 +18,6 @@ def of(report: dict[str, Any]) -> int:
         return WAIVERS
     if not report["run"]["complete"] or summary["unknown"] or summary["unreachable"] or summary["partial"]:
         return UNKNOWN
+    if not any(summary[state] for state in ("in_sync", "drifted", "waived")):
+        return UNKNOWN  # nothing was judged: a mistyped tag must not look clean
     return DRIFT if summary["drifted"] else CLEAN

@@ -13,17 +13,13 @@ from __future__ import annotations
 import argparse
 import configparser
 import contextlib
-import ctypes
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, NoReturn, cast
+from typing import NoReturn
 
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import (
     builder,
@@ -31,14 +27,14 @@ from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import (
     exitcode,
     places,
     produce,
-    text,
+    refusal,
 )
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import waivers as waiver_file
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.process import Run
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.refusal import Refusal
 
 CALLBACK = "nusy.dgx_spark.drift"
 LOG = "ansible-playbook.log"
-# After a first signal ansible-playbook gets this long to end its tasks, then it is killed.
-GRACE_SECONDS = 15.0
 
 _EPILOG = """\
 exit codes: 0 clean | 2 drift | 3 unknown, unreachable or incomplete | 4 bad waiver file |
@@ -52,8 +48,13 @@ report.json in the output directory, what ansible-playbook said is in ansible-pl
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        raise SystemExit(exitcode.USAGE)
+        raise Refusal(
+            "usage",
+            wanted="options as spark-drift knows them",
+            found=message,
+            why="guessing what was meant could look at other machines than you think",
+            fix="spark-drift --help lists them; what is for ansible-playbook goes after a lone --",
+        )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,47 +88,119 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     cut = given.index("--") if "--" in given else len(given)
-    options = parser().parse_args(given[:cut])
-    more = given[cut + 1 :]
+    try:
+        return _report(parser().parse_args(given[:cut]), given[cut + 1 :])
+    except Refusal as refused:
+        print(refused, file=sys.stderr)
+        return refused.code
+
+
+def _report(options: argparse.Namespace, more: list[str]) -> int:
     formats = produce.DEFAULT_FORMATS if options.formats is None else tuple(options.formats.split(","))
     if unknown := [name for name in formats if name not in produce.FORMATS]:
         parser().error(f"--formats: not one of {', '.join(produce.FORMATS)}: {', '.join(unknown)}")
     playbook = Path(options.playbook) if options.playbook else places.ROOT / "site.yml"
     if not playbook.is_file():
-        parser().error(f"no such playbook: {playbook}")
+        raise Refusal(
+            "playbook_missing",
+            wanted=f"a playbook, as --playbook {playbook} says",
+            found=f"no file at {playbook.absolute()}",
+            why="it declares what the machines are held against",
+            fix="name a file that exists, or leave --playbook out for site.yml of the collection",
+        )
+    refusal.inventories_exist(options.inventory)
     program = ansible_playbook()
     if program is None:
-        print("spark-drift: ansible-playbook was not found. To do: make drift, which installs it.", file=sys.stderr)
-        return exitcode.CRASH
+        raise Refusal(
+            "ansible_missing",
+            wanted="ansible-playbook, which does the looking",
+            found=f"none beside {sys.executable} and none on the PATH",
+            why="without it no machine can be asked",
+            fix="make drift, which installs it into .venv; or install ansible-core 2.19 or newer",
+            code=exitcode.CRASH,
+        )
     directory = places.directory(options.output)
     waivers = places.waivers(options.waivers)
     # Said before a long run, not after it; the run goes on, what is usable counts.
     for problem in waiver_file.read(waivers)[1]:
         print(f"spark-drift: waiver file: {problem}", file=sys.stderr)
+    _claim(directory)
+    argv = command(options, more, program, playbook)
     try:
-        # Held until this process ends: the report is built from what the run leaves.
-        events.Lock(directory)
-        produce.clear(directory)
-        (directory / events.FILE).unlink(missing_ok=True)
-        argv = command(options, more, program, playbook)
-        run = Run(argv, environment(directory), directory / LOG, options.verbose)
+        env = environment(directory)
+        run = Run(argv, env, directory / LOG, options.verbose)
         ended = run.wait()
-    except events.Busy as error:
-        print(f"spark-drift: {error}", file=sys.stderr)
-        return exitcode.CRASH
     except OSError as error:
-        print(f"spark-drift: {error.strerror}: {error.filename or program}", file=sys.stderr)
-        return exitcode.CRASH
+        raise _unusable(directory, error, program) from error
+
+    def hostless() -> Refusal | None:
+        return refusal.without_hosts(program, options.inventory, options.limit, env)
+
     try:
-        outcome = produce.produce(directory, waivers=waivers, formats=formats, terminal=produce.terminal_of(sys.stdout))
-    except (builder.NoRun, OSError) as error:
-        print(f"spark-drift: no report: ansible-playbook ended with {ended}; {error}", file=sys.stderr)
-        print(run.tail(), file=sys.stderr)
-        return exitcode.CRASH
+        outcome = produce.produce(
+            directory,
+            waivers=waivers,
+            formats=formats,
+            terminal=produce.terminal_of(sys.stdout),
+            prefix=prefix(env, playbook),
+        )
+    except builder.NoRun as error:
+        raise (None if run.stopped else hostless()) or Refusal(
+            "no_run",
+            wanted="a run of ansible-playbook to report on",
+            found=f"it ended with {ended}: {refusal.last_words(run.said())}" if not run.stopped else "it was stopped",
+            why=f"{error}, so nothing is known about any machine",
+            fix=f"mend what it says; all of it is in {directory / LOG}",
+            code=exitcode.CRASH,
+        ) from error
+    except OSError as error:
+        raise _unusable(directory, error, program) from error
+    if not outcome.report["hosts"] and not run.stopped:
+        produce.clear(directory)
+        raise hostless() or refusal.no_play_for(playbook, options.inventory)
     for problem in outcome.problems:
         print(f"spark-drift: {problem}", file=sys.stderr)
     print(outcome.console, end="")
     return exitcode.CLEAN if options.exit_zero else int(outcome.report["summary"]["exit_code"])
+
+
+def _claim(directory: Path) -> None:
+    """The report's folder for this process until it ends, without what the last run left."""
+    try:
+        events.Lock(directory)
+        produce.clear(directory)
+        for name in (events.FILE, LOG):
+            (directory / name).unlink(missing_ok=True)
+    except events.Foreign as error:
+        raise Refusal(
+            "output_foreign",
+            wanted=f"a folder for the report: {directory}",
+            found="files in it that are not of a drift report",
+            why="index.html, report.json and others would be replaced, and they may be somebody's",
+            fix="name a new or empty folder with -o, or one that a report was written to before",
+        ) from error
+    except events.Busy as error:
+        raise Refusal(
+            "output_busy",
+            wanted=f"{directory} for this run alone",
+            found=str(error),
+            why="two runs in one folder would make one report of two truths",
+            fix="wait for the other run, or name another folder with -o",
+            code=exitcode.CRASH,
+        ) from error
+    except OSError as error:
+        raise _unusable(directory, error) from error
+
+
+def _unusable(directory: Path, error: OSError, program: str = "") -> Refusal:
+    return Refusal(
+        "output_unusable",
+        wanted=f"to write the report into {directory}",
+        found=f"{error.strerror}: {error.filename or program or directory}",
+        why="without events, log and report of the run nothing can be told",
+        fix="name a folder that you can write to, with room, as -o DIR (make drift ARGS='-o DIR')",
+        code=exitcode.CRASH,
+    )
 
 
 def ansible_playbook() -> str | None:
@@ -190,6 +263,8 @@ def environment(directory: Path, outer: Mapping[str, str] | None = None) -> dict
         "ANSIBLE_HOME": str(scratch),
         "ANSIBLE_LOCAL_TEMP": str(scratch / "tmp"),
         "PYTHONDONTWRITEBYTECODE": "1",
+        # Hosts of an inventory that cannot be read would be missing in the report.
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
     }
     # A socket's path has 107 bytes, and these programs add names of their own to it. In a
     # clone that is too deep the system's places are used; everybody cleans up there, too.
@@ -199,6 +274,20 @@ def environment(directory: Path, outer: Mapping[str, str] | None = None) -> dict
     if len(str(scratch)) > 60:
         usual["ANSIBLE_SSH_CONTROL_PATH_DIR"] = "~/.ansible/cp"
     return {**usual, **env}
+
+
+def prefix(env: Mapping[str, str], playbook: Path) -> list[str]:
+    """What a plain ansible-playbook, called from here, does not find by itself: the settings
+    and the collection that this run was given by absolute path."""
+    here, config = Path.cwd(), env.get("ANSIBLE_CONFIG", "")
+    settings = []
+    if config == str(places.ROOT / "ansible.cfg") and (here != places.ROOT or here.stat().st_mode & 0o002):
+        settings.append(f"ANSIBLE_CONFIG={config}")
+    others = _other_collections(os.environ, Path(config) if config else None)
+    # Ansible looks into `collections` beside a playbook, too.
+    if str(_collections()) not in map(os.path.expanduser, others) and playbook.resolve().parent != places.ROOT:
+        settings.append(f"ANSIBLE_COLLECTIONS_PATH={env['ANSIBLE_COLLECTIONS_PATH']}")
+    return ["env", *settings] if settings else []
 
 
 def _config(env: Mapping[str, str]) -> Path | None:
@@ -227,107 +316,3 @@ def _other_collections(env: Mapping[str, str], config: Path | None) -> list[str]
         if paths := settings.get("defaults", "collections_path", fallback=""):
             return [str(config.parent / Path(path.strip()).expanduser()) for path in paths.split(":") if path.strip()]
     return ["~/.ansible/collections", "/usr/share/ansible/collections"]
-
-
-_ASKS = ("-k", "-K", "-J", "--ask-pass", "--ask-become-pass", "--ask-vault-pass", "--ask-vault-password")
-
-
-class Run:
-    """ansible-playbook, its words in a log, its tasks as progress."""
-
-    def __init__(self, argv: list[str], env: dict[str, str], log: Path, verbose: bool) -> None:
-        self._log = log
-        self._verbose = verbose
-        self._asked: float | None = None
-        # A password prompt needs the terminal. Otherwise a process group of its own: a
-        # terminal sends Ctrl-C to a whole group, and two interrupts end Ansible unclean.
-        self._apart = not (sys.stdin.isatty() and any(argument in _ASKS for argument in argv))
-        _adopt_orphans()
-        self._process = subprocess.Popen(
-            argv,
-            env=env,
-            stdin=subprocess.DEVNULL if self._apart else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            process_group=0 if self._apart else None,
-        )
-
-    def wait(self) -> int:
-        """Until it has ended. SIGINT and SIGTERM are handed on once; then it has a limited time."""
-        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        previous = {number: signal.signal(number, self._stop) for number in signals}
-        reader = threading.Thread(target=self._read, daemon=True)
-        reader.start()
-        try:
-            while True:
-                try:
-                    ended = self._process.wait(0.2)
-                except subprocess.TimeoutExpired:
-                    if self._asked is None or time.monotonic() - self._asked <= GRACE_SECONDS:
-                        continue
-                    ended = -signal.SIGKILL
-                if self._asked is not None:
-                    # Also what Ansible left: it ends its workers, not what those started.
-                    _kill(_family(os.getpid())[1:])
-                return ended
-        finally:
-            reader.join(2)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def _stop(self, number: int, _frame: object) -> None:
-        if self._asked is not None:
-            return
-        self._asked = time.monotonic()
-        # In the terminal's group ansible-playbook has had the terminal's interrupt already.
-        if self._apart or number != signal.SIGINT:
-            self._process.send_signal(signal.SIGINT)
-        print(f"spark-drift: stopping, at most {GRACE_SECONDS:g} s; the report will be partial", file=sys.stderr)
-
-    def _read(self) -> None:
-        stream = cast(IO[str], self._process.stdout)
-        with self._log.open("w", encoding="utf-8") as log:
-            for line in stream:
-                log.write(line)
-                if self._verbose:
-                    sys.stderr.write(text.clean(line.rstrip("\n"), 4000) + "\n")
-                elif line.startswith(("TASK [", "RUNNING HANDLER [")):
-                    name = line[line.index("[") + 1 :].rpartition("]")[0]
-                    print(f"  {text.line(name, 100)}", file=sys.stderr, flush=True)
-
-    def tail(self, lines: int = 25) -> str:
-        try:
-            said = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return ""
-        return "\n".join(text.clean(line, 500) for line in said[-lines:])
-
-
-def _adopt_orphans() -> None:
-    """Processes that lose their parent become ours (Linux), so that they can be found."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-
-
-def _kill(pids: list[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all below it. Ansible's workers have sessions of their own, so no
-    signal to a group reaches them."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # The name may hold anything, brackets too; the parent is the second word after it.
-            parent = int(entry.read_text(errors="replace").rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(entry.parent.name))
-    family = [pid]
-    for member in family:
-        family += children.get(member, [])
-    return family

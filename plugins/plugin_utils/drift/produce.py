@@ -65,14 +65,15 @@ def produce(
     waivers: Path | None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     terminal: dict[str, Any] | None = None,
+    prefix: Sequence[str] = (),
 ) -> Outcome:
     """Build the report of the events in ``directory`` and write it there.
 
     report.json is written before any renderer runs: a renderer that fails costs its own
     file and a problem, never the report. ``terminal`` is what the board may use of it
-    (see ``terminal_of``).
+    (see ``terminal_of``), ``prefix`` the settings that a command to repair needs.
     """
-    outcome = Outcome(complete(builder.build(directory / events.FILE), directory, waivers))
+    outcome = Outcome(complete(builder.build(directory / events.FILE, prefix), directory, waivers))
     report = outcome.report
     outcome.problems += report.pop("_problems")
     _write(directory / REPORT, encode(report))
@@ -97,7 +98,9 @@ def complete(report: dict[str, Any], directory: Path, waiver_file: Path | None) 
         "exit_code": 0,
     }
     report["summary"]["exit_code"] = exitcode.of(report)
-    report["_problems"] = problems + history.remember_run(report, directory / "history")
+    if states:  # a run without a host is none to compare with
+        problems += history.remember_run(report, directory / "history")
+    report["_problems"] = problems
     return report
 
 

@@ -46,7 +46,6 @@ class Run:
     partial: bool  # tags were given
     complete: bool
     once: dict[str, str]  # task that ran for one host only → that host
-    playbook: str = "site.yml"
     # Equal controls of all hosts are one object: most of a large report.
     shared: dict[tuple[tuple[str, Any], ...], Control] = field(default_factory=dict)
 
@@ -73,6 +72,7 @@ class HostVerdict:
         self._never = expected.never
         self._controls: dict[str, Control] = {}
         self._traces: dict[str, _Trace] = {}
+        self._same_name: dict[str, list[str]] = {}
         self._last = ""
         self._machine = ""
         self._unreachable = ""
@@ -143,13 +143,19 @@ class HostVerdict:
         owner = str(task.get("role") or task.get("play") or "play")
         part = task.get("role") or slug(owner)
         identity = f"task:{part}/{task.get('slug') or 'task'}"
+        # Tasks without a name, or with one name, are many: counted on each host, whose order is that of the play.
+        keys = self._same_name.setdefault(identity, [])
+        if result.get("k") not in keys:
+            keys.append(str(result.get("k")))
+        if number := keys.index(str(result.get("k"))):
+            identity += f"-{number + 1}"
         self._run.catalogue.setdefault(
             identity,
             entry(
                 owner,
                 str(task.get("name") or identity),
                 "info",
-                remedy=f"ansible-playbook {self._run.playbook} --limit {{host}}",
+                remedy="ansible-playbook site.yml --limit {host}",
             ),
         )
         control: Control = {"id": identity, "state": "in_sync"}
@@ -182,10 +188,10 @@ class HostVerdict:
 
     # -- conclusion ----------------------------------------------------------------------
 
-    def conclude(self, failures: int, dark: int, order: Mapping[str, int]) -> Event:
-        """The host as report.json has it."""
+    def conclude(self, failures: int, dark: int, cut: str, order: Mapping[str, int]) -> Event:
+        """The host as report.json has it. ``cut`` is a play that ended early for all its hosts."""
         unreachable = bool(dark) or bool(self._unreachable)
-        early = bool(failures) or unreachable or bool(self._never) or not self._run.complete
+        early = bool(failures) or unreachable or bool(cut) or bool(self._never) or not self._run.complete
         for role in self._roles:
             for identity in self._run.controls_of.get(role, ()):
                 if identity not in self._controls:
@@ -198,6 +204,11 @@ class HostVerdict:
                 reason += f" (after {self._unreachable_after})"
         elif failures:
             state, reason = "partial", f"a task failed and ended the host (last task: {self._last})"
+        elif cut:
+            state, reason = (
+                "partial",
+                f"play {cut} ended for all its hosts, because others failed (last task: {self._last})",
+            )
         elif self._never:
             state, reason = "partial", f"never started on this host: play {', '.join(self._never)}"
         elif not self._run.complete:

@@ -337,6 +337,7 @@ def test_a_callback_that_breaks_does_not_break_the_run(lab: Lab) -> None:
     """The disk is full, for the callback only: its events file is a full device."""
     target = lab.folder / "full"
     target.mkdir()
+    (target / ".spark-drift").touch()  # it is one of ours
     (target / "events.jsonl").symlink_to("/dev/full")
     ran = lab.run("- {hosts: a, gather_facts: false, roles: [nusy.dgx_spark.gamma]}", directory="full")
     assert ran.rc == 0
@@ -348,7 +349,7 @@ def test_two_runs_do_not_share_a_directory(lab: Lab) -> None:
     target = lab.folder / "shared"
     target.mkdir()
     (target / "report.json").write_text("of another run\n")
-    with (target / ".lock").open("w") as held:
+    with (target / ".spark-drift").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         ran = lab.run("- {hosts: a, gather_facts: false, roles: [nusy.dgx_spark.gamma]}", directory="shared")
         assert ran.rc == 0

@@ -113,7 +113,43 @@ def test_usage(arguments: list[str]) -> None:
         [sys.executable, str(ROOT / "bin/spark-drift"), *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 64
-    assert "usage: spark-drift" in done.stderr
+    assert "cannot go on [drift." in done.stderr
+    assert "to do:  " in done.stderr
+
+
+NOTHING = "all: {hosts: {}}"
+REFUSED = {
+    "inventory_missing": (["-i", "nowhere.yml"], "", 64),
+    "inventory_empty": ([], NOTHING, 64),
+    "inventory_unusable": ([], "all: [:", 64),
+    "limit_matches_nothing": (["-l", "nosuchhost"], INVENTORY, 64),
+    "no_host_in_plays": (["-l", "b"], INVENTORY, 64),
+    "output_foreign": (["-o", "theirs"], INVENTORY, 64),
+    "output_unusable": (["-o", "hosts.yml"], INVENTORY, 1),
+}
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_what_makes_no_true_report_is_refused_in_four_parts(site: Site, key: str) -> None:
+    """Also with --exit-zero, which make drift gives: a report about no machine would look clean."""
+    arguments, inventory, code = REFUSED[key]
+    theirs = site.folder / "theirs/index.html"
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    argv = site.argv(PROMISE.replace("STATE", "in_sync"), "--exit-zero", *arguments)
+    (site.folder / "hosts.yml").write_text(inventory)
+    done = subprocess.run(
+        argv, env=site.environment(), cwd=site.folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert f"cannot go on [drift.{key}]" in done.stderr
+    for part in ("wanted: ", "found:  ", "why:    ", "to do:  "):
+        assert part in done.stderr
+    assert not (site.output / "report.json").exists()
+    assert theirs.read_text() == "mine"
+    assert list(theirs.parent.iterdir()) == [theirs]
+    if key == "limit_matches_nothing":
+        assert "a, b, c, dead" in done.stderr
 
 
 def test_without_a_run_there_is_no_old_report(site: Site) -> None:
@@ -122,14 +158,14 @@ def test_without_a_run_there_is_no_old_report(site: Site) -> None:
     assert ran.rc == 1
     assert not (site.output / "report.json").exists()
     assert not (site.output / "index.html").exists()
-    assert "no report" in ran.out
+    assert "cannot go on [drift.no_run]" in ran.out
     assert "theirs.yml" in ran.out  # what ansible-playbook said
 
 
 def test_two_runs_do_not_share_a_directory(site: Site) -> None:
     site.output.mkdir()
     (site.output / "report.json").write_text("of another run\n")
-    with (site.output / ".lock").open("w") as held:
+    with (site.output / ".spark-drift").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         ran = site.run(PROMISE)
     assert ran.rc == 1

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,22 @@ def test_an_environment_behind_a_link_is_somebody_elses_and_stays_whole(clone: P
     done = bootstrap(clone)
     assert done.returncode == 1 and "others use" in done.stderr
     assert (theirs / "bin" / "pip").exists() and (clone / ".venv").is_symlink()
+
+
+def test_the_clone_of_another_user_is_told_in_four_parts() -> None:
+    """Root may write anywhere, so the test becomes nobody; who is not root takes its own right away."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        root = Path(folder)
+        for name in ("bin", "requirements"):
+            (root / name).mkdir()
+        shutil.copy(REPOSITORY / "bin" / "bootstrap-venv", root / "bin")
+        (root / "requirements/drift.lock").write_text("# nothing\n")
+        root.chmod(0o555)
+        who = {"user": "nobody"} if os.geteuid() == 0 else {}
+        argv = ["/usr/bin/python3", str(root / "bin/bootstrap-venv"), "drift"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/", env={}, **who)
+        root.chmod(0o755)
+    assert done.returncode == 1
+    for part in ("wanted: to make .venv", "found:  Permission denied", "why:", "to do:", "git clone"):
+        assert part in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr

@@ -40,6 +40,9 @@ MOST_REPAIRS = 8
 # A list of hosts in a command longer than this helps nobody.
 MOST_LIMIT = 120
 
+# Beside a command that names a victim.
+NAMED = "this names what may be taken over or lost; look at it first"
+
 INDENT = 11
 STYLES = {"critical": "1;31", "high": "31", "medium": "33", "low": "36", "info": "36", "unknown": "35", "good": "32",
           "strong": "1", "quiet": "2"}  # fmt: skip
@@ -130,7 +133,7 @@ class _Board:
         if report.repaired():
             counts.append(f"{report.repaired()} repaired in this run")
         lines += wrap(" | ".join([count(len(report.hosts), "host"), *counts]), self.columns)
-        what = f"{'check run, nothing was changed' if report.mode == 'check' else 'real run'}: {report.playbook}"
+        what = f"{report.what()}: {report.playbook}"
         lines += wrap(self.say(f"{what}, {report.started}, {report.seconds:.1f} s"), self.columns)
         for problem in report.waiver_problems[:5]:
             lines += self.wrapped("waivers", self.say(problem), "critical")
@@ -204,7 +207,7 @@ class _Board:
             return lines + self.unknown(findings)
         lines += self.drifted(findings[0], hosts)
         limit = ",".join(h.name for h in hosts)
-        return lines + self.repairs(findings, limit if len(limit) <= MOST_LIMIT else "HOSTS")
+        return lines + self.repairs(findings, hosts, "" if len(limit) <= MOST_LIMIT else "HOSTS")
 
     def host_block(self, host: Host, findings: list[Finding], shared: int) -> list[str]:
         counts = ", ".join(f"{host.counts[s]} {STATE_WORDS[s]}" for s in STATES if host.counts[s])
@@ -227,7 +230,7 @@ class _Board:
         if repaired:
             ids = listing((self.say(f.control.id) for f in repaired), self.columns - INDENT - 6)
             lines += self.wrapped("repaired", f"{len(repaired)}: {ids}", "good")
-        return lines + self.repairs(drifted, host.name)
+        return lines + self.repairs(drifted, [host])
 
     def drifted(self, finding: Finding, hosts: list[Host]) -> list[str]:
         control = finding.control
@@ -274,12 +277,14 @@ class _Board:
             lines += self.wrapped("unknown", f"{count(rest, 'more control')} for other reasons", "unknown")
         return lines
 
-    def repairs(self, findings: list[Finding], host: str) -> list[str]:
+    def repairs(self, findings: list[Finding], hosts: list[Host], names: str = "") -> list[str]:
         """Each command once, after the controls it repairs, with what it may break."""
         commands: dict[str, list[str]] = {}
         for finding in findings:
             if finding.control.remedy:
-                risks = commands.setdefault(finding.remedy(host), [])
+                risks = commands.setdefault(finding.remedy(*hosts, names=names), [])
+                if finding.allowance() and NAMED not in risks:
+                    risks.append(NAMED)
                 if finding.control.disrupts and finding.control.disrupts not in risks:
                     risks.append(finding.control.disrupts)
         lines: list[str] = []

@@ -107,7 +107,7 @@ def _finding(finding: Finding, host: Host, longest: int) -> dict[str, object]:
         "repaired": finding.repaired,
         "first_seen": finding.first_seen,
         "age_seconds": finding.age_seconds,
-        "remedy": cut(finding.remedy(host.name), max(longest, 400)) if finding.state == "drifted" else "",
+        "remedy": cut(finding.remedy(host), max(longest, 1000)) if finding.state == "drifted" else "",
         "waiver": {"reason": waiver.reason, "owner": waiver.owner, "expires": waiver.expires} if waiver else None,
     }
     return {key: value for key, value in facts.items() if value or (key == "age_seconds" and value == 0)}

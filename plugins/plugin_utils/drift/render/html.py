@@ -81,7 +81,7 @@ def _banners(view: Report) -> str:
 
 
 def _meta(view: Report) -> str:
-    what = "Check run, nothing was changed" if view.mode == "check" else "Real run"
+    what = view.what().capitalize()
     day, _t, time = view.started.partition("T")
     parts = [
         what,
@@ -146,7 +146,7 @@ def _plain_finding(finding: Finding, host: Host) -> str:
         f"{clip(c.name, 60)}: {clip(c.before, 120)} → {clip(c.after, 120)}" for c in finding.changes[:6]
     )
     more = [part for part in (changes, clip(finding.reason, 300), finding.why(), finding.age()) if part]
-    remedy = finding.remedy(host.name) if finding.state == "drifted" else ""
+    remedy = finding.remedy(host) if finding.state == "drifted" else ""
     return (
         f"<strong>{head}</strong> <code>{escape(finding.control.id)}</code> {escape(finding.control.title)}"
         + (f"<br>{escape(' · '.join(more))}" if more else "")
@@ -198,6 +198,7 @@ def _document(view: Report, longest: int, most: int | None) -> dict[str, object]
                 "state": host.state,
                 "reason": cut(host.reason, longest),
                 "machine": cut(host.machine, longest),
+                "with": host.repair_with,
                 "counts": [host.counts[state] for state in STATES],
                 "rows": rows,
             }
@@ -210,6 +211,8 @@ def _document(view: Report, longest: int, most: int | None) -> dict[str, object]
         "variants": [_variant(f, controls[f.control], longest) for f in variants],
         "hosts": hosts,
         "trend": [[past.started, past.drifted, past.unknown] for past in view.trend],
+        "directory": view.directory,
+        "variables": view.variables,
         "unused": [cut(text, longest) for text in view.waivers_unused[:100]],
         "cut": f"{' '.join(missing)} report.json has everything." if missing else "",
     }
@@ -237,7 +240,8 @@ def _variant(finding: Finding, control: int, longest: int) -> dict[str, object]:
         "changes": [[cut(text, longest) for text in (c.name, c.before, c.after)] for c in finding.changes],
         "reason": cut(finding.reason, longest),
         "why": cut(finding.why(), longest),
-        "blocked": bool(finding.blocked_by or finding.cause == "blocked"),
+        "allow": finding.allowance(),
+        "blocked": cut(finding.blocked_by, longest) or ("what blocks it" if finding.cause == "blocked" else ""),
         "task": cut(finding.task, longest),
         "waiver": [cut(t, longest) for t in (waiver.reason, waiver.owner, waiver.expires)] if waiver else None,
     }

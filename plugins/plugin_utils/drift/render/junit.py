@@ -114,7 +114,7 @@ def _text(finding: Finding, host: Host) -> str:
         "first seen": finding.first_seen,
         "task": finding.task,
         "rationale": control.rationale,
-        "repair": finding.remedy(host.name),
+        "repair": finding.remedy(host),
         "careful": control.disrupts,
     }
     return "\n".join([*lines, *(f"{name}: {text}" for name, text in facts.items() if text)])

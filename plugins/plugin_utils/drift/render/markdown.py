@@ -61,7 +61,7 @@ def _head(view: Report) -> Iterator[str]:
     yield f"| Hosts | {' | '.join(STATE_WORDS[s].capitalize() for s in STATES)} |"
     yield f"|{'---:|' * (len(STATES) + 1)}"
     yield f"| {len(view.hosts)} | {' | '.join(str(view.counts[s]) for s in STATES)} |\n"
-    what = "Check run, nothing was changed" if view.mode == "check" else "Real run"
+    what = view.what().capitalize()
     repaired = f", {view.repaired()} repaired" if view.repaired() else ""
     facts = f"{view.seconds:.1f} s, exit code {view.exit_code}{repaired}"
     yield f"{what}: {_code(view.playbook)}, {_code(view.started)}, {facts}\n"
@@ -116,7 +116,8 @@ def _drifted(finding: Finding, hosts: list[Host]) -> Iterator[str]:
     if control.remedy:
         names = ",".join(host.name for host in hosts)
         risk = f" (careful: {_plain(control.disrupts)})" if control.disrupts else ""
-        yield f"  - repair: {_code(finding.remedy(names if len(names) <= 120 else 'HOSTS'), 400)}{risk}"
+        command = finding.remedy(*hosts, names="" if len(names) <= 120 else "HOSTS")
+        yield f"  - repair: {_code(command, 600)}{risk}"
 
 
 _KNOWN = ("corrective", "intentional", "never_applied", "blocked", "adopted")

@@ -136,7 +136,7 @@ def _properties(finding: Finding, host: Host) -> dict[str, object]:
         "ageSeconds": finding.age_seconds,
         "blockedBy": finding.blocked_by,
         "task": finding.task,
-        "remedy": finding.remedy(host.name),
+        "remedy": finding.remedy(host),
     }
     return {key: value for key, value in facts.items() if value not in ("", None)}
 

@@ -7,6 +7,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
@@ -88,16 +89,20 @@ def clip_middle(text: str, columns: int, mark: str = "...") -> str:
     return text[:head] + mark + text[len(text) - (columns - len(mark) - head) :]
 
 
+_WORD = r"""(?:'[^']*'|"[^"]*"|\S)+"""
+_ARGUMENT = re.compile(rf"-{{1,2}}[\w-]+ (?!-){_WORD}|{_WORD}")
+
+
 def wrap(text: str, columns: int, tail: str = "") -> list[str]:
     """Lines of at most so many columns; ``tail`` ends every line that continues.
 
-    A word that is too long for a line is left whole when ``tail`` is given (a command must stay
-    one that can be pasted) and is broken otherwise.
+    With ``tail`` it is a command, which must stay one that can be pasted: no line ends within
+    quotes, a value stays beside its option, and what is too long for a line is left whole. Other words are broken.
     """
     room = max(columns - len(tail), 8)
     lines: list[str] = []
     line = ""
-    for word in text.split(" "):
+    for word in _ARGUMENT.findall(text) if tail else text.split(" "):
         candidate = f"{line} {word}" if line else word
         if width(candidate) <= room:
             line = candidate

@@ -9,6 +9,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shlex
@@ -17,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+import yaml
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.text import (
     LIMIT,
     clean,
@@ -40,6 +42,7 @@ CAUSES = {
 # A property map can be as large as a node likes; so many rows are for people.
 MOST_CHANGES = 100
 NOTHING = "(nothing)"
+_CONFIRMS = re.compile(r"[a-z0-9_]+_confirm(_[a-z0-9_]+)?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ class Finding:
     def why(self) -> str:
         """The cause in words; empty where nothing is known."""
         if self.blocked_by:
-            return f"blocked: set {self.blocked_by}"
+            return f"blocked until you name it: {self.blocked_by}"
         return CAUSES.get(self.cause, self.cause)
 
     def age(self) -> str:
@@ -100,9 +103,31 @@ class Finding:
             return ""
         return f"for {duration(self.age_seconds)}" if self.age_seconds >= 1 else "new in this run"
 
-    def remedy(self, host: str) -> str:
-        """The command to run. The host is quoted: its name is data, and people paste this."""
-        return self.control.remedy.replace("{host}", shlex.quote(host))
+    def allowance(self) -> str:
+        """For a blocked one, the argument that names its victim for one run; else empty.
+
+        The text came from a node, and Ansible evaluates templates in what -e gives: only a
+        variable made for this, with plain values, gets into a command.
+        """
+        try:
+            (name, victims), *more = yaml.safe_load(self.blocked_by).items()
+        except (yaml.YAMLError, ValueError, AttributeError, RecursionError):
+            return ""
+        values = victims if isinstance(victims, list) else [victims]
+        plain = all(isinstance(value, (str, int)) and "{" not in str(value) for value in values)
+        if more or not plain or not isinstance(name, str) or not _CONFIRMS.match(name):
+            return ""
+        return f"-e {shlex.quote(json.dumps({name: victims}, ensure_ascii=False))}"
+
+    def remedy(self, *hosts: Host, names: str = "") -> str:
+        """The command to run. Names are data, and people paste this: what is not plain in one
+        (Ansible splits a pattern at spaces and colons, too) is a `?` that matches it, and all is
+        quoted. ``names`` stands for hosts that are too many to be written into a command."""
+        if not self.control.remedy:
+            return ""
+        where = names or ",".join(re.sub(r"[^\w.-]", "?", host.name) for host in hosts)
+        more = [next((host.repair_with for host in hosts if host.repair_with), ""), self.allowance()]
+        return " ".join([self.control.remedy.replace("{host}", shlex.quote(where)), *filter(None, more)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +136,7 @@ class Host:
     state: str
     reason: str
     machine: str  # one line about it, if its facts were gathered
+    repair_with: str  # arguments that a real run on it needs in addition
     counts: Mapping[str, int]
     index: int  # position in the document
     findings: tuple[Finding, ...]  # worst first
@@ -150,6 +176,8 @@ class Report:
     incomplete_reason: str
     collection: str
     ansible: str
+    directory: str  # where it was called; remedies are relative to it
+    variables: tuple[str, ...]  # names given with -e, which a repair needs as well
     exit_code: int
     hosts: tuple[Host, ...]  # worst first
     counts: Mapping[str, int]
@@ -161,6 +189,12 @@ class Report:
     def not_reached(self, state: str = "unreachable") -> list[Host]:
         return [host for host in self.hosts if host.state == state]
 
+    def what(self) -> str:
+        """What kind of run it was. A task with ``check_mode: false`` changes things in any."""
+        if self.mode != "check":
+            return "real run"
+        return "check run, nothing was changed" if not self.repaired() else "check run, some tasks ran for real"
+
     def repaired(self) -> int:
         return sum(f.repaired for host in self.hosts for f in host.findings)
 
@@ -170,13 +204,17 @@ class Report:
             return "waivers", "BAD WAIVER FILE"
         if not self.complete:
             return "incomplete", "INCOMPLETE"
-        if not self.hosts:
-            return "incomplete", "NOTHING CHECKED"
         if self.counts["drifted"]:
             return "drift", "DRIFT"
         if self.counts["unknown"] or self.not_reached() or self.not_reached("partial"):
             return "unknown", "NOT ALL KNOWN"
+        if not self.judged():
+            return "incomplete", "NOTHING CHECKED"
         return "clean", "CLEAN"
+
+    def judged(self) -> bool:
+        """Whether anything was looked at at all: a mistyped tag leaves out everything."""
+        return any(self.counts[state] for state in ("drifted", "unknown", "waived", "in_sync"))
 
     def headline(self) -> str:
         """What follows the verdict's word, so that both are one sentence."""
@@ -192,6 +230,8 @@ class Report:
             parts.append(f"on {self._some(unseen)}" if key == "unknown" else f"not all known on {self._some(unseen)}")
         if not drifted and unseen:
             parts.append("no drift seen")
+        if not parts and not self.judged():
+            return "no control was looked at"
         if not parts:
             waived = ", but for what is waived" if self.counts["waived"] else ""
             parts.append(f"{self._some(self.hosts)} as declared{waived}")
@@ -227,6 +267,8 @@ def read(report: Mapping[str, object], only: str | None = None) -> Report:
         incomplete_reason=one_line(run.get("incomplete_reason"), 1000),
         collection=one_line(run.get("collection"), 40),
         ansible=one_line(run.get("ansible"), 40),
+        directory=one_line(run.get("directory"), 400),
+        variables=_lines(run.get("variables"))[:20],
         exit_code=exit_code if isinstance(exit_code, int) and 0 <= exit_code < 256 else 1,
         hosts=hosts,
         counts={state: counts[state] for state in STATES},
@@ -273,7 +315,7 @@ class _Catalogue:
             severity=severity if isinstance(severity, str) and severity in SEVERITIES else "info",
             rationale=clean(raw.get("rationale"), 2000),
             references=tuple(one_line(r, 400) for r in items(raw.get("references"))[:20]),
-            remedy=one_line(raw.get("remedy"), 1000),
+            remedy=one_line(raw.get("remedy"), 4000),
             disrupts=one_line(raw.get("disrupts"), 1000),
         )
 
@@ -304,7 +346,8 @@ def _host(raw: Mapping[str, object], index: int, catalogue: _Catalogue) -> Host:
         state, reason = "partial", reason or f"the report gives the host state {one_line(state, 40) or 'nothing'}"
     name = one_line(raw.get("name"), 255) or "(no name)"
     machine = one_line(raw.get("machine"), 300)
-    return Host(name, str(state), reason, machine, counts, index, tuple(findings), tuple(in_sync))
+    repair_with = one_line(raw.get("repair_with"), 300)
+    return Host(name, str(state), reason, machine, repair_with, counts, index, tuple(findings), tuple(in_sync))
 
 
 def _badness(finding: Finding) -> tuple[int, int, str]:

@@ -37,7 +37,10 @@
 
   // The same quoting as the console board: people paste these commands.
   const quote = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
-  const command = (control, hosts) => (control.remedy || "").replaceAll("{host}", () => quote(hosts.map((h) => h.name).join(",")));
+  const command = ({ control, allow }, hosts) => [
+    control.remedy.replaceAll("{host}", () => quote(hosts.map((h) => h.name.replace(/[^\p{L}\p{N}_.-]/gu, "?")).join(","))),
+    (hosts.find((h) => h.with) || {}).with, allow,
+  ].filter(Boolean).join(" ");
 
   // --- the rows: one per host and finding ----------------------------------------------------
 
@@ -252,7 +255,7 @@
     }
     if (byFinding) fact(members.length === 1 ? "Host" : "Hosts", hostChips(members));
     parts.push(facts);
-    if (control.remedy && (variant.state === "drifted" || variant.state === "unknown" || variant.state === "waived")) parts.push(remedy(variant, members.map((row) => row.host)));
+    if (control.remedy && (variant.state === "drifted" || variant.state === "waived")) parts.push(remedy(variant, members.map((row) => row.host)));
     if (!byFinding) parts.push(make("a", { class: "permalink", href: link(host.name, control.id), text: "Link to this finding" }));
     return make("div", { class: "body" }, ...parts);
   }
@@ -308,12 +311,17 @@
   }
 
   function remedy(variant, where) {
-    const code = make("code", { text: command(variant.control, where), tabindex: "0", "aria-label": "Command that repairs this" });
+    const code = make("code", { text: command(variant, where), tabindex: "0", "aria-label": "Command that repairs this" });
     const button = make("button", { class: "copy", type: "button", text: "Copy" });
     button.addEventListener("click", () => copy(code, button));
     const warning = variant.control.disrupts ? make("p", { class: "risk" }, make("b", { text: "Careful: " }), variant.control.disrupts) : null;
-    const first = variant.blocked && variant.why ? make("p", { class: "risk" }, make("b", { text: "First: " }), variant.why.replace(/^blocked: /, "")) : null;
-    return make("div", { class: "remedy" }, make("h3", { text: "Repair" }), first, make("div", { class: "command" }, code, button), warning);
+    // Only a variable that names its victim unblocks it: it is in the command, for that one run.
+    const named = variant.blocked ? make("p", { class: "risk" }, make("b", { text: "Careful: " }),
+      variant.allow ? "this names what may be taken over or lost; look at it first." : `first set ${variant.blocked}.`) : null;
+    const notes = [report.directory && `Run it in ${report.directory}`, report.variables.length && `add the -e of this run: ${report.variables.join(", ")}`];
+    const hint = notes.filter(Boolean).join("; ");
+    return make("div", { class: "remedy" }, make("h3", { text: "Repair" }), make("div", { class: "command" }, code, button),
+      hint ? make("p", { class: "hint", text: `${hint}.` }) : null, named, warning);
   }
 
   async function copy(code, button) {

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import launcher, places
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import launcher, places, process
 
 
 def environment(folder: Path, **outer: str) -> dict[str, str]:
@@ -77,11 +77,11 @@ def test_a_family_is_found_across_sessions() -> None:
     try:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        assert launcher._family(parent.pid)[0] == parent.pid
-        assert child in launcher._family(parent.pid)
-        assert parent.pid in launcher._family(os.getpid())
+        assert process._family(parent.pid)[0] == parent.pid
+        assert child in process._family(parent.pid)
+        assert parent.pid in process._family(os.getpid())
     finally:
-        launcher._kill(launcher._family(parent.pid))
+        process._kill(process._family(parent.pid))
         parent.wait()
         assert parent.stdout is not None
         parent.stdout.close()

@@ -68,7 +68,8 @@ def test_clip_and_wrap_keep_to_the_columns(value, columns):
 
 
 def test_wrap_of_a_command_can_be_pasted():
-    assert text.wrap("run --one --two spark-1", 14, " \\") == ["run --one \\", "--two \\", "spark-1"]
+    assert text.wrap("run --one --two spark-1", 14, " \\") == ["run --one \\", "--two spark-1"]
+    assert text.wrap("""run -e '{"a": ["b c"]}' -x""", 10, " \\") == ["run \\", """-e '{"a": ["b c"]}' \\""", "-x"]
 
 
 def test_clip_middle_keeps_the_end_of_a_path():

@@ -117,7 +117,7 @@ def test_many_properties_are_cut_with_their_count():
 
 def test_remedy_quotes_a_host_that_would_be_a_command():
     host = view.read(report_of({"id": "role/one", "state": "drifted"}, name="h; rm -rf $HOME")).hosts[0]
-    assert host.findings[0].remedy(host.name) == "fix --limit 'h; rm -rf $HOME'"
+    assert host.findings[0].remedy(host) == "fix --limit 'h??rm?-rf??HOME'"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_remedy_quotes_a_host_that_would_be_a_command():
         ({"cause": "never_applied"}, "never applied here"),
         (
             {"cause": "blocked", "blocked_by": "prereqs_confirm: [/opt/nusy]"},
-            "blocked: set prereqs_confirm: [/opt/nusy]",
+            "blocked until you name it: prereqs_confirm: [/opt/nusy]",
         ),
         ({"cause": ""}, ""),
     ],
@@ -155,3 +155,36 @@ def test_only_reads_one_host_and_keeps_its_place():
 )
 def test_nonsense_is_read_and_never_clean(nonsense):
     assert view.read(nonsense).verdict()[0] != "clean"
+
+
+@pytest.mark.parametrize(
+    ("blocked_by", "argument"),
+    [
+        ("role_confirm: [/opt/nusy, 'a b']", """-e '{"role_confirm": ["/opt/nusy", "a b"]}'"""),
+        ("storage_raid_confirm_serials: [S6Z2]", """-e '{"storage_raid_confirm_serials": ["S6Z2"]}'"""),
+        # It came from a node, and Ansible evaluates what -e gives.
+        ('role_confirm: [\'{{ lookup("pipe", "id") }}\']', ""),
+        ("ansible_connection: local", ""),
+        ("role_confirm: [a]\nansible_host: x", ""),
+        ("role_confirm: {a: b}", ""),
+        ("role_confirm: [a", ""),
+        ("just words", ""),
+    ],
+)
+def test_what_unblocks_is_in_the_command_when_it_is_plain(blocked_by, argument):
+    control = {"id": "role/one", "state": "drifted", "cause": "blocked", "blocked_by": blocked_by}
+    host = view.read(report_of(control)).hosts[0]
+    assert host.findings[0].allowance() == argument
+    assert host.findings[0].remedy(host) == f"fix --limit {host.name} {argument}".strip()
+
+
+def test_this_machine_needs_its_name_for_a_repair():
+    report = report_of({"id": "role/one", "state": "drifted"}, repair_with="-e spark_local_apply=box")
+    host = view.read(report).hosts[0]
+    assert host.findings[0].remedy(host) == f"fix --limit {host.name} -e spark_local_apply=box"
+
+
+@pytest.mark.parametrize(("state", "word"), [("not_selected", "NOTHING CHECKED"), ("in_sync", "CLEAN")])
+def test_nothing_looked_at_is_not_clean(state, word):
+    report = view.read(report_of({"id": "role/one", "state": state, "reason": "tags"}))
+    assert report.verdict()[1] == word
