@@ -123,7 +123,7 @@ class Adapter:
             "own": action.startswith(f"{COLLECTION}."),
             "handler": type(task).__name__ == "Handler",
             "include": short in INCLUDES,
-            "quiet": short in _JUDGES_NOTHING or short.endswith(("_facts", "_info")),
+            "quiet": short in _JUDGES_NOTHING or short.endswith(("_facts", "_info", "_probe")),
             # One host's failure then ends the play for all hosts, of which Ansible says nothing.
             "fatal": self._lockstep
             and any(_is_set(getattr(task, name, None)) for name in ("any_errors_fatal", "run_once")),
