@@ -51,17 +51,22 @@ options:
         description:
           - Packages that must be installed and configured, as C(name), C(name=version) or
             C(name | alternative). An alternative that is there will do; otherwise the first is installed.
-          - Installing never removes another package as a by-product unless O(confirm) names it.
+          - Installing never removes or downgrades a package as a by-product unless O(confirm) names it. A
+            version older than the installed one needs that, too.
+          - A name without an architecture means the one of the node.
         type: list
         elements: str
         default: []
       absent_packages:
-        description: Packages that must not be installed. Each is a victim that O(confirm) must name.
+        description:
+          - Packages that must not be installed. Each, and each that needs it, is a victim that O(confirm)
+            must name.
         type: list
         elements: str
         default: []
       holds:
-        description: Which of O(controls[].packages) are held at their version.
+        description:
+          - Which of O(controls[].packages) are held at their version. Where an alternative is there, it is held.
         type: list
         elements: str
         default: []
@@ -76,7 +81,9 @@ options:
             type: str
             required: true
           gid:
-            description: Number; not managed when unset. Changing it on an existing group needs O(confirm).
+            description:
+              - Number; not managed when unset. Changing it on an existing group needs O(confirm).
+              - One that another group has is refused before anything is done.
             type: int
           system:
             description: Take the number of a new group from the system range.
@@ -93,10 +100,12 @@ options:
             type: str
             required: true
           uid:
-            description: Number. Changing it on an existing user needs O(confirm).
+            description:
+              - Number. Changing it on an existing user needs O(confirm), and that none of its processes run.
+              - One that another user has is refused before anything is done.
             type: int
           group:
-            description: Primary group.
+            description: Primary group. Unset, a new user gets one of its own name, which may be there already.
             type: str
           groups:
             description: Further groups the user must be in. Others it is in stay.
@@ -104,7 +113,10 @@ options:
             elements: str
             default: []
           home:
-            description: Home directory. Declare it in O(controls[].directories) to have it made.
+            description:
+              - Home directory. Declare it in O(controls[].directories) to have it made. V(/) is for accounts
+                without one.
+              - It cannot be changed while processes of the user run.
             type: str
           shell:
             description: Login shell.
@@ -228,7 +240,11 @@ options:
             type: bool
             default: true
       sysctls:
-        description: Kernel values, live and at boot. A later file that sets another value is drift.
+        description:
+          - Kernel values, live and at boot. A value that a kernel module of this document brings is set
+            in the run that loads the module.
+          - A later file that sets another value is drift, and O(confirm) must name it. In C(/etc) the line is
+            then commented out; a file of a package is hidden by a copy of the same name in C(/etc/sysctl.d).
         type: list
         elements: dict
         default: []
@@ -242,7 +258,10 @@ options:
             type: str
             required: true
       mounts:
-        description: Mounts, live and in C(/etc/fstab).
+        description:
+          - Mounts, live and in C(/etc/fstab), where every other line stays as it is.
+          - What is mounted is compared with what the source means on this node, whatever it is called. Something
+            else, mounted there or named in fstab for the same place, is replaced only when O(confirm) names the path.
         type: list
         elements: dict
         default: []
@@ -250,19 +269,26 @@ options:
           path:
             description:
               - Mount point, made when it is missing. O(controls[].directories) with the same path
-                declares the root of what is mounted there.
+                declares the root of what is mounted there; without it, that root stays as it comes.
             type: str
             required: true
           source:
-            description: Device, UUID or export, as in fstab.
+            description:
+              - Device, tag such as V(UUID=...), export, folder or image, as in fstab.
+              - One that cannot be resolved on the node is C(unknown) while something is mounted there.
             type: str
             required: true
           fstype:
-            description: File system type. Another one mounted there is replaced only when O(confirm) names the path.
+            description: File system type. V(nfs) and V(nfs4) are the same; V(auto) is any.
             type: str
             required: true
           options:
-            description: Mount options.
+            description:
+              - Mount options. With V(noauto) nothing needs to be mounted.
+              - Compared with the live ones are C(ro), C(rw) and the other flags of every mount, C(size), C(nr_inodes),
+                C(errors) and C(commit), and of NFS C(vers), C(proto), C(sec), C(hard) and C(soft), each where the
+                kernel shows it. The others are compared in fstab only.
+              - O(confirm) must name the path to make a mount writable again, or to mount NFS anew for an option of it.
             type: list
             elements: str
             default: [defaults]
@@ -439,10 +465,18 @@ plan:
   type: list
   elements: str
 assumptions:
-  description: What the plan relies on and this document does not declare.
+  description:
+    - What the plan relies on and this document does not declare. The control that relies on it has it as
+      a reason, too.
   returned: always
   type: list
   elements: str
+refused:
+  description: Why a real run stops before its first step, since it would certainly fail half-way.
+  returned: when there is such a reason
+  type: list
+  elements: str
+  sample: ["demo/account: gid 4700 belongs to bob"]
 error:
   description: The four parts of an error and its key.
   returned: on failure

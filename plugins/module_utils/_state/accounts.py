@@ -7,11 +7,11 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Reader, Unreadable, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Group, Sheet, User, World
 
 # UID_MIN of login.defs on Debian and Ubuntu: from here on accounts are people's.
@@ -20,28 +20,34 @@ FIRST_LOGIN_UID = 1000
 
 @dataclass(frozen=True)
 class SeenUser:
+    """``busy``: its processes, looked up only where they are in the way of a change."""
+
     uid: int
     group: str
     home: str
     shell: str
     comment: str
     member_of: frozenset[str]
+    busy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Seen:
-    """``owners``: those accounts, of the ones that files and directories want, that exist."""
+    """``owners``: those accounts, of the ones that files and directories want, that exist.
+    ``holders``: who has the declared numbers now, by ("uid" or "gid", number).
+    """
 
     groups: Mapping[str, int | None]
     users: Mapping[str, SeenUser | None]
     owners: frozenset[tuple[str, str]] = frozenset()
+    holders: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
 
 def observe(
     reader: Reader, groups: Sequence[Group], users: Sequence[User], owners: Iterable[tuple[str, str]] = ()
 ) -> Seen:
     """``owners``: ("user" or "group", name) of everything that the document's paths belong to."""
-    names = {g.name for g in groups} | {n for u in users for n in (*u.groups, *([u.group] if u.group else []))}
+    names = {g.name for g in groups} | {n for u in users for n in (*u.groups, u.group or u.name)}
     found = {name: reader.group(name) for name in sorted(names)}
     seen_users: dict[str, SeenUser | None] = {}
     for user in users:
@@ -53,26 +59,65 @@ def observe(
             shell=entry.pw_shell,
             comment=entry.pw_gecos,
             member_of=frozenset(n for n, g in found.items() if g is not None and user.name in g.gr_mem),
+            busy=()
+            if user.uid in (None, entry.pw_uid) and user.home in (None, entry.pw_dir)
+            else _processes(reader, entry.pw_uid),
         )
     there = frozenset(
         (kind, name)
         for kind, name in set(owners)
         if (reader.user(name) if kind == "user" else reader.group(name)) is not None
     )
-    return Seen({name: group and group.gr_gid for name, group in found.items()}, seen_users, there)
+    holders = {("gid", g.gid): reader.group_name(g.gid) for g in groups if g.gid is not None}
+    holders |= {("uid", u.uid): reader.user_name(u.uid) for u in users if u.uid is not None}
+    # A number without a name is nobody's.
+    held = {key: name for key, name in holders.items() if name != str(key[1])}
+    return Seen({name: group and group.gr_gid for name, group in found.items()}, seen_users, there, held)
+
+
+def _processes(reader: Reader, uid: int) -> tuple[str, ...]:
+    """What usermod looks at: processes with this number as real, effective or saved one."""
+    found = []
+    for pid in filter(str.isdigit, reader.listdir("/proc") or ()):
+        try:
+            status = reader.read(f"/proc/{pid}/status") or ""
+        except Unreadable:  # it has ended
+            continue
+        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        if str(uid) in fields.get("Uid", "").split():
+            found.append(f"{fields.get('Name', '').strip()} ({pid})")
+    return tuple(found)
 
 
 def plan_group(group: Group, seen: Seen, world: World, sheet: Sheet) -> None:
     gid = seen.groups[group.name]
+    key = f"group {group.name}"
     if gid is None:
-        sheet.differs(f"group {group.name}", "absent", "present" if group.gid is None else f"gid {group.gid}")
+        if group.gid is None:
+            sheet.differs(key, "absent", "present")
+        elif not _number(key, "absent", "gid", group.gid, group.name, seen, world, sheet):
+            return
         sheet.will("add_group", group.name, group.gid, group.system)
     elif group.gid is not None and gid != group.gid:
-        sheet.differs(f"group {group.name}: gid", gid, group.gid)
         # Files keep the old number: whoever gets it next owns them. Hence a named victim.
-        if world.allows(sheet, group.name):
+        if not world.allows(sheet, group.name):
+            sheet.differs(f"{key}: gid", gid, group.gid)
+        elif _number(f"{key}: gid", gid, "gid", group.gid, group.name, seen, world, sheet):
+            world.holders["gid", gid] = ""
             sheet.will("set_gid", group.name, group.gid)
     world.groups.add(group.name)
+
+
+def _number(key: str, before: Value, kind: str, number: int, name: str, seen: Seen, world: World, sheet: Sheet) -> bool:
+    """Note that ``name`` gets this number, unless it is somebody else's: the tools refuse a second holder."""
+    holder = world.holders.get((kind, number), seen.holders.get((kind, number), ""))
+    after: Value = f"{kind} {number}" if before == "absent" else number
+    if holder not in ("", name):
+        sheet.refuses(key, before, after, f"{kind} {number} belongs to {holder}")
+        return False
+    sheet.differs(key, before, after)
+    world.holders[kind, number] = name
+    return True
 
 
 def plan_user(user: User, seen: Seen, world: World, sheet: Sheet) -> None:
@@ -80,18 +125,18 @@ def plan_user(user: User, seen: Seen, world: World, sheet: Sheet) -> None:
     key = f"user {user.name}"
     for name in (*user.groups, *([user.group] if user.group else [])):
         if seen.groups[name] is None and name not in world.groups:
-            world.assume(f"group {name} of user {user.name} is made by a package or another role")
-    world.users.add(user.name)
+            world.relies(sheet, f"group {name} of user {user.name} is made by a package or another role")
     if found is None:
-        sheet.differs(key, "absent", "present" if user.uid is None else f"uid {user.uid}")
-        sheet.will(
-            "add_user", user.name, user.uid, user.group, user.groups, user.home, user.shell, user.comment, user.system
-        )
+        _plan_new(user, seen, world, sheet)
         return
+    world.users.add(user.name)
     if user.uid is not None and found.uid != user.uid:
-        sheet.differs(f"{key}: uid", found.uid, user.uid)
-        if world.allows(sheet, user.name):
-            sheet.will("modify_user", user.name, "--uid", str(user.uid))
+        if not world.allows(sheet, user.name):
+            sheet.differs(f"{key}: uid", found.uid, user.uid)
+        elif _number(f"{key}: uid", found.uid, "uid", user.uid, user.name, seen, world, sheet):
+            world.holders["uid", found.uid] = ""
+            if _idle(user, found, sheet):
+                sheet.will("modify_user", user.name, "--uid", str(user.uid))
     for option, name, before, after in (
         ("--gid", "group", found.group, user.group),
         ("--home", "home", found.home, user.home),
@@ -101,12 +146,39 @@ def plan_user(user: User, seen: Seen, world: World, sheet: Sheet) -> None:
         if after is not None and before != after:
             sheet.differs(f"{key}: {name}", before, after)
             # Somebody may log in by this account: another shell or home can lock them out.
-            if found.uid < FIRST_LOGIN_UID or world.allows(sheet, user.name):
+            allowed = found.uid < FIRST_LOGIN_UID or world.allows(sheet, user.name)
+            if allowed and (name != "home" or _idle(user, found, sheet)):
                 sheet.will("modify_user", user.name, option, after)
     missing = tuple(g for g in user.groups if g not in found.member_of and g != found.group)
     if missing:
         sheet.differs(f"{key}: groups", tuple(sorted(found.member_of)), tuple(sorted({*found.member_of, *missing})))
         sheet.will("join_groups", user.name, missing)
+
+
+def _plan_new(user: User, seen: Seen, world: World, sheet: Sheet) -> None:
+    key = f"user {user.name}"
+    if user.uid is None:
+        sheet.differs(key, "absent", "present")
+    elif not _number(key, "absent", "uid", user.uid, user.name, seen, world, sheet):
+        return
+    # Without a declared group it gets one of its own name, which useradd makes only if there is none.
+    there = user.group is None and (seen.groups[user.name] is not None or user.name in world.groups)
+    group = user.name if there else user.group
+    sheet.will("add_user", user.name, user.uid, group, user.groups, user.home, user.shell, user.comment, user.system)
+    world.users.add(user.name)
+    if group is None:
+        world.groups.add(user.name)
+
+
+def _idle(user: User, found: SeenUser, sheet: Sheet) -> bool:
+    """usermod changes neither number nor home of an account whose processes run."""
+    if not found.busy:
+        return True
+    more = f" and {len(found.busy) - 3} more" if len(found.busy) > 3 else ""
+    reason = f"usermod refuses while {user.name} runs {', '.join(found.busy[:3])}{more}"
+    if reason not in sheet.reasons:
+        sheet.reasons.append(reason)
+    return False
 
 
 def add_group(step: Step, _reader: Reader, writer: Writer) -> None:

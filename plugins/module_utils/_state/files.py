@@ -197,7 +197,7 @@ def plan_file(
         for sheet in owners:
             sheet.differs(key, "absent" if found.stat is None else "present", "present")
         return
-    paths.expect_accounts(file, world)
+    paths.expect_accounts(file, world, first)
     if found.stat is not None and found.stat.kind in ("directory", "other"):
         first.differs(key, found.stat.kind, "file", f"a {found.stat.kind} is in the place of the file")
         for sheet in owners[1:]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kernel values, kernel modules and mounts: what is live wins, what is persisted must agree.
+"""Kernel values and kernel modules: what is live wins, what is persisted must agree.
 
 Each has two sides. The live one is judged in /proc and /sys; the persisted one is a line
 in a file of the role (``90-nusy-<role>.conf``), planned as a fragment like any other file.
@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.files import lines_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     ControlSpec,
-    Directory,
     File,
     KernelModule,
-    Mount,
     Sheet,
     Sysctl,
     Unknown,
     World,
 )
 
+MODPROBE = "/usr/sbin/modprobe"
 # sysctl.d(5): a file in /etc hides its namesake in /run and /usr; then all sort by name.
 SYSCTL_FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d")
 
@@ -63,21 +63,36 @@ class Seen:
     sysctls: Mapping[str, str | Unknown | None]
     overrides: Mapping[str, tuple[tuple[str, str], ...]]  # name → (file, value) that come after ours
     modules: frozenset[str] | Unknown
-    mounts: Mapping[str, tuple[str, str, tuple[str, ...]]]  # mount point → source, type, options
-    fstab: tuple[str, ...] | Unknown
+    lacking: Mapping[str, str]  # module that is wanted and cannot be loaded → why
 
 
 def observe(reader: Reader, role: str, controls: Sequence[ControlSpec]) -> Seen:
     sysctls = [s for c in controls for s in c.sysctls]
-    modules = any(c.kernel_modules for c in controls)
-    mounts = any(c.mounts for c in controls)
+    wanted = [m for c in controls for m in c.kernel_modules]
+    modules = _modules(reader) if wanted else frozenset()
+    missing = [] if isinstance(modules, Unknown) else [m.name for m in wanted if m.loaded and not _in(m.name, modules)]
+    reasons = {name: _why_not(reader, name) for name in missing}
     return Seen(
         sysctls={s.name: _live(reader, s.name) for s in sysctls},
         overrides=_overriding(reader, role, sysctls) if sysctls else {},
-        modules=_modules(reader) if modules else frozenset(),
-        mounts=parse_mountinfo(_text(reader, "/proc/self/mountinfo")) if mounts else {},
-        fstab=_fstab(reader) if mounts else (),
+        modules=modules,
+        lacking={name: reason for name, reason in reasons.items() if reason},
     )
+
+
+def _in(name: str, modules: frozenset[str]) -> bool:
+    """The kernel lists modules with underscores, whatever the file is called."""
+    return name.replace("-", "_") in modules
+
+
+def _why_not(reader: Reader, name: str) -> str:
+    """Why modprobe could not load it; empty if it could."""
+    done = reader.run([MODPROBE, "--dry-run", "--", name])
+    if done.ok:
+        return ""
+    if done.rc is None:
+        return f"kernel module {name} cannot be loaded: {MODPROBE}: {done.problem}"
+    return f"this kernel has no module {name}" if "not found" in done.err else one_line(done.said())
 
 
 def _text(reader: Reader, path: str) -> str:
@@ -151,45 +166,20 @@ def _modules(reader: Reader) -> frozenset[str] | Unknown:
     return frozenset(names | set(present))
 
 
-def _fstab(reader: Reader) -> tuple[str, ...] | Unknown:
-    try:
-        return tuple((reader.read("/etc/fstab") or "").splitlines())
-    except Unreadable as error:
-        return Unknown(str(error))
-
-
-def parse_mountinfo(text: str) -> dict[str, tuple[str, str, tuple[str, ...]]]:
-    """proc(5): fields up to " - ", then type, source and super options; blanks are octal escapes."""
-    found = {}
-    for line in text.splitlines():
-        left, _dash, right = line.partition(" - ")
-        fields, tail = left.split(), right.split()
-        if len(fields) >= 6 and len(tail) >= 2:
-            options = (*fields[5].split(","), *(tail[2].split(",") if len(tail) > 2 else ()))
-            found[unescape(fields[4])] = (unescape(tail[1]), tail[0], options)
-    return found
-
-
-def unescape(text: str) -> str:
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
-
-
-def escape(text: str) -> str:
-    return text.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
-
-
 def plan_sysctl(wanted: Sysctl, seen: Seen, world: World, sheet: Sheet) -> None:
     live = seen.sysctls[wanted.name]
     key = f"sysctl {wanted.name}"
     if isinstance(live, Unknown):
         sheet.cannot_see(live.reason)
         return
-    if live is None:
-        sheet.cannot_see(f"this kernel has no {wanted.name}")
-        return
-    if live != normal(wanted.value):
+    if live is None and world.loading:
+        sheet.differs(f"{key}: live", "absent", normal(wanted.value))
+        sheet.will("set_sysctl", wanted.name, normal(wanted.value))
+        world.relies(sheet, f"{wanted.name} comes with kernel module {' or '.join(world.loading)}")
+    elif live is None:
+        # No step: nothing that is declared could bring it.
+        sheet.differs(f"{key}: live", "absent", normal(wanted.value), f"this kernel has no {wanted.name}")
+    elif live != normal(wanted.value):
         sheet.differs(f"{key}: live", live, normal(wanted.value))
         sheet.will("set_sysctl", wanted.name, normal(wanted.value))
     for path, value in seen.overrides.get(wanted.name, ()):
@@ -203,65 +193,21 @@ def plan_module(wanted: KernelModule, seen: Seen, world: World, sheet: Sheet) ->
     if isinstance(seen.modules, Unknown):
         sheet.cannot_see(seen.modules.reason)
         return
-    # The kernel lists modules with underscores, whatever the file is called.
-    present = wanted.name.replace("-", "_") in seen.modules
+    present = _in(wanted.name, seen.modules)
     if wanted.loaded and not present:
+        why = seen.lacking.get(wanted.name, "")
+        if why and not world.installing:
+            sheet.differs(key, "not loaded", "loaded", why)
+            return
         sheet.differs(key, "not loaded", "loaded")
+        if why:
+            world.relies(sheet, f"a package brings kernel module {wanted.name}")
         sheet.will("load_module", wanted.name)
+        world.loading.append(wanted.name)
     elif not wanted.loaded and present:
         sheet.differs(key, "loaded", "not loaded", "unloading a module can stop what uses it")
         if world.allows(sheet, wanted.name):
             sheet.will("unload_module", wanted.name)
-
-
-def plan_mount(wanted: Mount, root: Directory | None, seen: Seen, world: World, sheet: Sheet) -> None:
-    """``root``: what the document declares of the mount point, which then means the root of what is
-    mounted there. Nobody can see that before it is mounted, so it is set right after.
-    """
-    key = f"mount {wanted.path}"
-    live = seen.mounts.get(wanted.path)
-    if isinstance(seen.fstab, Unknown):
-        sheet.cannot_see(seen.fstab.reason)
-        return
-    line = fstab_line(wanted)
-    lines = [entry for entry in seen.fstab if fstab_point(entry) == wanted.path]
-    if [entry.split() for entry in lines] != [line.split()]:
-        sheet.differs(f"{key}: fstab", "\n".join(lines) or "absent", line)
-        sheet.will("write_fstab", wanted.path, line)
-        sheet.will("reload_manager", "systemd")
-    if live is None:
-        sheet.differs(f"{key}: live", "not mounted", f"{wanted.source} ({wanted.fstype})")
-        _will_mount(wanted, root, sheet)
-    elif live[1] != wanted.fstype and wanted.fstype != "none":  # bound folders show the type they come from
-        sheet.differs(f"{key}: live", f"{live[0]} ({live[1]})", f"{wanted.source} ({wanted.fstype})")
-        if world.allows(sheet, wanted.path):
-            sheet.will("unmount", wanted.path)
-            _will_mount(wanted, root, sheet)
-    else:
-        missing = tuple(o for o in wanted.options if o in LIVE_FLAGS and o not in live[2])
-        if missing:
-            sheet.differs(f"{key}: live options", ",".join(live[2]), ",".join((*live[2], *missing)))
-            sheet.will("remount", wanted.path, ",".join(wanted.options))
-    world.directories.add(wanted.path)
-
-
-def _will_mount(wanted: Mount, root: Directory | None, sheet: Sheet) -> None:
-    sheet.will("mount", wanted.path)
-    if root is not None:
-        sheet.will("set_attributes", wanted.path, root.mode, root.owner, root.group)
-
-
-# Options that the kernel shows as they were given; the others are consumed by mount(8) or systemd.
-LIVE_FLAGS = frozenset({"ro", "noatime", "nodiratime", "nodev", "nosuid", "noexec", "sync", "dirsync"})
-
-
-def fstab_line(mount: Mount) -> str:
-    return f"{escape(mount.source)} {escape(mount.path)} {mount.fstype} {','.join(mount.options)} 0 0"
-
-
-def fstab_point(line: str) -> str | None:
-    fields = line.split()
-    return unescape(fields[1]) if len(fields) >= 2 and not line.lstrip().startswith("#") else None
 
 
 # --- doing --------------------------------------------------------------------------------
@@ -274,20 +220,28 @@ def set_sysctl(step: Step, _reader: Reader, writer: Writer) -> None:
         raise NodeError(
             "kernel.value_refused",
             wanted=f"{step.target} = {step.args[0]}",
-            found=f"the kernel refused it: {error.strerror}",
+            found=f"this kernel has no {step.target}"
+            if isinstance(error, FileNotFoundError)
+            else f"the kernel refused it: {error.strerror}",
             why="the value in the file would then differ from the one in force",
             fix="check the range of the value for this kernel; in a container most kernel values belong to the host",
         ) from error
 
 
 def comment_out(step: Step, reader: Reader, writer: Writer) -> None:
+    """In place below /etc. What is elsewhere belongs to a package: a copy in /etc of the same name hides it."""
     path = _resolved(reader, step.target)
     stat, text = reader.stat(path), reader.read(path)
     if stat is None or text is None:
         return
     name = str(step.args[0])
-    lines = [f"# {line}" if dotted(name) in parse_sysctl(line) else line for line in text.splitlines()]
-    writer.write(path, "\n".join(lines) + "\n", mode=stat.mode, uid=stat.uid, gid=stat.gid)
+    lines = [f"# {line}" if dotted(name) in parse_sysctl(line) else line for line in lines_of(text)]
+    if path.startswith("/etc/"):
+        writer.write(path, "\n".join(lines) + "\n", mode=stat.mode, uid=stat.uid, gid=stat.gid)
+        return
+    head = f"# A copy of {path}, which this file hides: see sysctl.d(5). Only {name} was taken out."
+    own = f"{SYSCTL_FOLDERS[0]}/{os.path.basename(step.target)}"
+    writer.write(own, "\n".join([head, *lines]) + "\n", mode=0o644, uid=0, gid=0)
 
 
 def _resolved(reader: Reader, path: str) -> str:
@@ -300,38 +254,15 @@ def _resolved(reader: Reader, path: str) -> str:
     return path
 
 
-def write_fstab(step: Step, reader: Reader, writer: Writer) -> None:
-    """One line for one mount point; every other line of the file stays as it is, in its place."""
-    stat, text = reader.stat("/etc/fstab"), reader.read("/etc/fstab") or ""
-    lines = text.splitlines()
-    at = [index for index, line in enumerate(lines) if fstab_point(line) == step.target]
-    kept = [line for index, line in enumerate(lines) if index not in at]
-    kept.insert(at[0] if at else len(kept), str(step.args[0]))
-    writer.write("/etc/fstab", "\n".join(kept) + "\n", mode=stat.mode if stat else 0o644, uid=0, gid=0)
-
-
 def load_module(step: Step, _reader: Reader, writer: Writer) -> None:
-    _run(["/usr/sbin/modprobe", "--", step.target], writer, why="the role needs this module")
+    run_tool([MODPROBE, "--", step.target], writer, why="the role needs this module")
 
 
 def unload_module(step: Step, _reader: Reader, writer: Writer) -> None:
-    _run(["/usr/sbin/modprobe", "--remove", "--", step.target], writer, why="it stays loaded")
+    run_tool([MODPROBE, "--remove", "--", step.target], writer, why="it stays loaded")
 
 
-def mount(step: Step, _reader: Reader, writer: Writer) -> None:
-    _run(["/usr/bin/mount", "--", step.target], writer, why="data would go to the disk below")
-
-
-def unmount(step: Step, _reader: Reader, writer: Writer) -> None:
-    _run(["/usr/bin/umount", "--", step.target], writer, why="the other file system stays")
-
-
-def remount(step: Step, _reader: Reader, writer: Writer) -> None:
-    argv = ["/usr/bin/mount", "-o", f"remount,{step.args[0]}", "--", step.target]
-    _run(argv, writer, why="the options stay as they were")
-
-
-def _run(argv: Sequence[str], writer: Writer, *, why: str) -> None:
+def run_tool(argv: Sequence[str], writer: Writer, *, why: str) -> None:
     done = writer.run(argv, timeout=120)
     if not done.ok:
         raise NodeError(

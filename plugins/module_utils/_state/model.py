@@ -188,6 +188,7 @@ class Sheet:
     unknown: list[str] = field(default_factory=list)
     victims: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
     def differs(self, key: str, before: Value, after: Value, reason: str = "") -> None:
         self.changes.append(Change(key, before, after, reason))
@@ -201,10 +202,19 @@ class Sheet:
         if reason not in self.unknown:
             self.unknown.append(reason)
 
+    def refuses(self, key: str, before: Value, after: Value, reason: str) -> None:
+        """A difference of which it is certain now that a run would break half-way, so it is not begun."""
+        self.differs(key, before, after, f"{reason}: a run stops before its first step")
+        self.refusals.append(f"{self.control}: {reason}")
+
 
 @dataclass
 class World:
-    """What the steps planned so far will have made true, so that later ones can rely on it."""
+    """What the steps planned so far will have made true, so that later ones can rely on it.
+
+    loading: kernel modules that will be loaded. holders: who will have which number, by ("uid" or
+    "gid", number); "" is nobody any more.
+    """
 
     confirmed: frozenset[str] = frozenset()
     users: set[str] = field(default_factory=set)
@@ -215,6 +225,8 @@ class World:
     sources_change: bool = False
     lists_fresh: bool = False
     blocked_paths: set[str] = field(default_factory=set)
+    loading: list[str] = field(default_factory=list)
+    holders: dict[tuple[str, int], str] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
 
     def allows(self, sheet: Sheet, victim: str) -> bool:
@@ -228,6 +240,9 @@ class World:
             sheet.victims.append(victim)
         return False
 
-    def assume(self, sentence: str) -> None:
+    def relies(self, sheet: Sheet, sentence: str) -> None:
+        """What is planned works only if this is so by then, and nobody can see that now."""
         if sentence not in self.assumptions:
             self.assumptions.append(sentence)
+        if f"only if {sentence}" not in sheet.reasons:
+            sheet.reasons.append(f"only if {sentence}")

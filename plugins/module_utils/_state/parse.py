@@ -229,7 +229,8 @@ def _user(entry: Mapping[str, Any], at: str) -> User:
         uid=entry["uid"],
         group=None if entry["group"] is None else _account(entry["group"], f"{at}.group"),
         groups=tuple(_account(name, f"{at}.groups[{i}]") for i, name in enumerate(entry["groups"])),
-        home=None if entry["home"] is None else _path(entry["home"], f"{at}.home"),
+        # System accounts without a home of their own have "/".
+        home=entry["home"] if entry["home"] in (None, "/") else _path(entry["home"], f"{at}.home"),
         shell=None if entry["shell"] is None else _path(entry["shell"], f"{at}.shell"),
         comment=None
         if entry["comment"] is None
@@ -323,7 +324,8 @@ def _word(text: str, at: str) -> str:
 
 
 def _path(text: str, at: str) -> str:
-    plain = text.startswith("/") and text != "/" and os.path.normpath(text) == text
+    # normpath keeps two slashes at the start: POSIX leaves their meaning open.
+    plain = text.startswith("/") and text != "/" and not text.startswith("//") and os.path.normpath(text) == text
     if not plain or any(not c.isprintable() for c in text):
         expected = "an absolute path without .., // or a / at the end"
         raise _wrong(at, expected, text, "it could mean another place on the node")

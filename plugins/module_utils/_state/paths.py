@@ -7,7 +7,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
@@ -92,7 +92,7 @@ def _look(reader: Reader, path: str, *, content: bool) -> Seen | Unknown:
         return replace(seen, target=reader.readlink(path))
     if stat.kind == "directory":
         try:
-            return replace(seen, empty=not reader.listdir(path))
+            return replace(seen, empty=is_empty(reader.listdir(path) or ()))
         except Unreadable as error:
             return replace(seen, empty=Unknown(str(error)))
     if stat.kind == "file" and content:
@@ -101,6 +101,11 @@ def _look(reader: Reader, path: str, *, content: bool) -> Seen | Unknown:
         except Unreadable as error:
             return replace(seen, content=Unknown(str(error)))
     return seen
+
+
+def is_empty(names: Sequence[str]) -> bool:
+    """The root of a new file system has a folder of its own."""
+    return not {*names} - {"lost+found"}
 
 
 def plan_directory(wanted: Directory, seen: Mapping[str, Seen | Unknown], world: World, sheet: Sheet) -> None:
@@ -140,7 +145,7 @@ def plan_directory(wanted: Directory, seen: Mapping[str, Seen | Unknown], world:
         plan_attributes(key, real, found, sheet, shown={"owner"})
     else:
         plan_attributes(key, real, found, sheet)
-    expect_accounts(wanted, world)
+    expect_accounts(wanted, world, sheet)
     world.directories.add(wanted.path)
 
 
@@ -209,10 +214,10 @@ def describe_attributes(
     return differing
 
 
-def expect_accounts(wanted: Directory | File, world: World) -> None:
+def expect_accounts(wanted: Directory | File, world: World, sheet: Sheet) -> None:
     for kind, name, known in (("user", wanted.owner, world.users), ("group", wanted.group, world.groups)):
         if name not in known:
-            world.assume(f"{kind} {name} (of {wanted.path}) is made by a package or another role")
+            world.relies(sheet, f"{kind} {name} (of {wanted.path}) is made by a package or another role")
 
 
 def blocked(path: str, world: World, sheet: Sheet) -> bool:

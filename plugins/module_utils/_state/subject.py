@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, carry_out
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, doing
@@ -26,6 +27,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     accounts,
     files,
     kernel,
+    mounts,
     packages,
     paths,
     record,
@@ -53,6 +55,7 @@ class Seen:
     accounts: accounts.Seen
     paths: dict[str, paths.Seen | Unknown]
     kernel: kernel.Seen
+    mounts: mounts.Seen
     units: units.Seen | Unknown
     record: record.Record
 
@@ -102,6 +105,7 @@ class EnsureState:
                 reader, wanted, read=content, follow=frozenset(d.path for c in controls for d in c.directories)
             ),
             kernel.observe(reader, document.role, controls),
+            mounts.observe(reader, [m for c in controls for m in c.mounts]),
             units.observe(reader, [u for c in controls for u in c.units]),
             record.read(reader, document.role),
         )
@@ -136,7 +140,9 @@ class EnsureState:
         controls = [self._verdict(control, sheets.get(control.id), seen.record) for control in document.controls]
         if self._wholes:
             controls.append(self._verdict(ControlSpec(extra.control), extra, seen.record))
-        return Plan(tuple(controls), _collapsed(steps), tuple(world.assumptions))
+        refused = [reason for sheet in sheets.values() for reason in sheet.refusals]
+        facts = {"refused": refused} if refused else {}
+        return Plan(tuple(controls), _collapsed(steps), tuple(world.assumptions), facts)
 
     def _judge_control(
         self, control: ControlSpec, seen: Seen, world: World, sheets: dict[str, Sheet], extra: Sheet, planned: set[str]
@@ -165,7 +171,7 @@ class EnsureState:
             kernel.plan_sysctl(sysctl, seen.kernel, world, sheet)
         for mount in control.mounts:
             paths.plan_mount_point(mount.path, seen.paths, world, sheet)
-            kernel.plan_mount(mount, self._directories.get(mount.path), seen.kernel, world, sheet)
+            mounts.plan(mount, self._directories.get(mount.path), seen.mounts, world, sheet)
         for assertion in control.assertions:
             if assertion.state == "drifted":
                 sheet.differs(assertion.name, assertion.found, assertion.wanted, assertion.reason)
@@ -184,6 +190,14 @@ class EnsureState:
     # --- applying ---
 
     def apply(self, plan: Plan, reader: Reader, writer: Writer) -> None:
+        if "refused" in plan.facts:
+            raise NodeError(
+                "state.refused",
+                wanted=f"{self.title} applied ({len(plan.steps)} steps)",
+                found="; ".join(cast("list[str]", plan.facts["refused"])),
+                why="the steps that rely on these would fail after others were done; nothing was changed",
+                fix="correct the declaration, or what is in its way on the node, and run the play again",
+            )
         carry_out(plan.steps, self._actions(), reader, writer)
         started = (step.target for step in plan.steps if step.action in ("start_unit", "restart_unit"))
         units.survived(unique(started), writer)
@@ -216,10 +230,11 @@ class EnsureState:
             "comment_out": kernel.comment_out,
             "load_module": kernel.load_module,
             "unload_module": kernel.unload_module,
-            "write_fstab": kernel.write_fstab,
-            "mount": kernel.mount,
-            "unmount": kernel.unmount,
-            "remount": kernel.remount,
+            "write_fstab": mounts.write_fstab,
+            "mount": mounts.mount,
+            "unmount": mounts.unmount,
+            "remount": mounts.remount,
+            "own_root": partial(mounts.own_root, confirmed=confirmed),
             "reload_manager": units.reload_manager,
             **dict.fromkeys(units.VERBS, units.change),
             **dict.fromkeys(("restart_unit", "reload_unit"), units.pay),

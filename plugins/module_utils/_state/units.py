@@ -178,8 +178,8 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, files_
             sheet.will("move_aside", path)
             files_change = True
     there = found.load not in ("not-found", "") or unit.content is not None
-    if not there and not world.installing and any(v is not None for v in (unit.enabled, unit.active)):
-        world.assume(f"unit {unit.name} is brought by a package or another role")
+    if not there and not world.installing and (unit.enabled or unit.active):
+        world.relies(sheet, f"unit {unit.name} is brought by a package or another role")
     if files_change or found.needs_reload:
         sheet.will("reload_manager", "systemd")
     if found.needs_reload and not files_change:

@@ -99,7 +99,10 @@ def run(cases: Sequence[Case], machines: Sequence[testing.Machine], directory: P
     names = [case.name for case in cases]
     assert len(set(names)) == len(names), "names of cases must differ"
     outcomes = {case.name: Outcome() for case in cases}
-    setup = "".join(f"( set -e\n{case.prepare}\n) || {{ echo '{case.name}' >&2; exit 1; }}\n" for case in cases)
+    # Not "( … ) || …": a shell forgets set -e on the left of "||".
+    setup = "".join(
+        f'( set -e\n{case.prepare}\n)\n[ $? = 0 ] || {{ echo "{case.name}" >&2; exit 1; }}\n' for case in cases
+    )
     for machine in machines:
         machine.shell(setup)
     _look(cases, machines, outcomes)

@@ -22,7 +22,8 @@ def group(name: str, at: str, *, prepare: str = "true", **options: object) -> Ca
 
 def user(name: str, at: str, *, prepare: str = "true", **options: object) -> Case:
     given = options.pop("given", {})
-    stock = {"name": at, "create_home": False, "append": True, **given}
+    # ansible-core 2.20 refuses append without groups.
+    stock = {"name": at, "create_home": False, **({"append": True} if "groups" in given else {}), **given}
     return Case(
         name=f"user: {name}",
         ours=options.pop("ours", {"users": [{"name": at, **given}]}),
@@ -44,6 +45,10 @@ CASES = (
           truer="Files keep the old number, and whoever gets it next owns them: the operator names the group first."),
     group("another number, confirmed", "dg-renumber", given={"gid": 4706}, prepare="groupadd -g 4705 dg-renumber",
           confirm=("dg-renumber",)),
+    group("its number is another group's", "dg-taken", given={"gid": 4708}, prepare="groupadd -g 4708 dg-holder",
+          ours_says=("ok", "failed", "failed"), state="drifted", stock_says=("changed", "failed", "failed"),
+          truer="Stock's check promises a change that its run cannot make. Ours names who has the number, and a run "
+          "stops before its first step."),
     user("not there", "du-absent", given={"uid": 4601, "shell": "/usr/sbin/nologin", "home": "/opt/x",
          "comment": "A b"}),
     user("as declared", "du-same", given={"uid": 4602, "shell": "/bin/bash"}, says="ok",
@@ -72,6 +77,27 @@ CASES = (
          truer="Files keep the old number, and whoever gets it next owns them: the operator names the user first."),
     user("another number, confirmed", "du-renumber", given={"uid": 4613}, prepare="useradd -M -u 4612 du-renumber",
          confirm=("du-renumber",)),
+    user("its number is another user's", "du-taken", given={"uid": 4616}, prepare="useradd -M -u 4616 du-holder",
+         ours_says=("ok", "failed", "failed"), state="drifted", stock_says=("changed", "failed", "failed"),
+         truer="Stock's check promises a change that its run cannot make. Ours names who has the number, and a run "
+         "stops before its first step."),
+    user("another number, confirmed, while its processes run", "du-busy", given={"uid": 4618}, confirm=("du-busy",),
+         prepare="useradd -M -u 4617 du-busy; systemd-run -q -p User=du-busy sleep infinity",
+         ours_says=("ok", "failed", "failed"), state="drifted", stock_says=("changed", "failed", "failed"),
+         truer="usermod refuses while its processes run. Ours names them; stock's check promises the change."),
+    user("another home while its processes run", "du-daemon", given={"home": "/opt/new"},
+         prepare="useradd -M -u 617 du-daemon; systemd-run -q -p User=du-daemon sleep infinity",
+         ours_says=("ok", "failed", "failed"), state="drifted", stock_says=("changed", "failed", "failed"),
+         truer="usermod refuses while its processes run. Ours names them; stock's check promises the change."),
+    user("another shell while its processes run", "du-works", given={"shell": "/usr/sbin/nologin"},
+         prepare="useradd -M -u 618 du-works; systemd-run -q -p User=du-works sleep infinity"),
+    user("no home of its own", "du-root", given={"home": "/", "system": True},
+         look="getent passwd du-root | cut -d: -f1,5-"),
+    user("a group of its name is there", "du-named", given={"uid": 4619}, prepare="groupadd -g 4719 du-named",
+         same_end=False, ours_ends="du-named:4619::/home/du-named:/bin/sh\ndu-named",
+         truer="Stock puts it into the group of all users instead of the one that was made for it."),
+    user("in a group that nobody makes", "du-lost", given={"groups": ["dg-nobody"]},
+         ours_says=("changed", "failed", "failed"), state="drifted", stock_says=("changed", "failed", "failed")),
     user("a new one in a group made by the same role", "du-new",
          ours={"groups": [{"name": "dg-new"}], "users": [{"name": "du-new", "uid": 4614, "group": "dg-new"}]},
          stock=[{"ansible.builtin.group": {"name": "dg-new"}},

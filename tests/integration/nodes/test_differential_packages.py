@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import apt_repo
 import differential
 import pytest
@@ -11,17 +13,19 @@ from differential import Case
 REPOSITORY = apt_repo.AptRepo("differential")
 LATER = apt_repo.AptRepo("differential-later")
 P = apt_repo.Package
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 OFFERED = [
     *(P(f"d-{name}") for name in ("absent", "same", "half", "held", "keep", "unheld", "cut", "gone", "stays", "named",
-    "two")),
-    *(P(f"d-{name}", version) for name in ("older", "newer", "pinned", "heldnew", "theirs") for version in ("1.0",
-    "2.0")),
+    "two", "torn", "every", "lib", "lib2", "spare")),
+    *(P(f"d-{name}", version) for name in ("older", "newer", "pinned", "back", "heldnew", "theirs")
+    for version in ("1.0", "2.0")),
     P("d-rc2", files={"/etc/d-rc2.conf": "x\n"}, conffiles=("/etc/d-rc2.conf",)),
     P("d-provider", provides="d-virtual"),
     P("d-old"), P("d-new", conflicts="d-old"),
     P("d-old2"), P("d-new2", conflicts="d-old2"),
     P("d-extra"), P("d-recommends", recommends="d-extra"),
     P("d-first"), P("d-second"),
+    P("d-user", depends="d-lib"), P("d-user2", depends="d-lib2"),
 ]  # fmt: skip
 
 
@@ -47,9 +51,12 @@ def case(name: str, *names: str, **options: object) -> Case:
     return Case(name=name, prepare=prepare + options.pop("prepare", "true"), **options)
 
 
-# Each in a run of its own: whatever installs next would mend the first, and fail on the second.
+# Each in a run of its own: whatever installs next would mend the first two, and fail on the last.
 ALONE = (
     case("unpacked and not configured", "d-half", prepare="dpkg --unpack /srv/apt/differential/d-half_1.0_all.deb"),
+    case("its unpacking was interrupted", "d-torn", installed=["d-torn"],
+         prepare="sed -i '/^Package: d-torn$/,/^$/s/^Status: .*/Status: install reinstreq half-installed/' "
+         "/var/lib/dpkg/status"),
     case("dpkg was interrupted", "d-cut",
          prepare="dpkg --unpack /srv/apt/differential/d-cut_1.0_all.deb; dpkg -s d-cut > /var/lib/dpkg/updates/0000",
          stock_says=("changed", "failed", "failed"), same_end=False, ours_ends="d-cut 1.0 ii",
@@ -62,7 +69,18 @@ CASES = (
     case("as declared", "d-same", installed=["d-same"], says="ok"),
     case("any version will do", "d-older", installed=["d-older=1.0"], says="ok"),
     case("an older version is there", "d-newer=2.0", installed=["d-newer=1.0"]),
-    case("a newer version is there", "d-pinned=1.0", installed=["d-pinned=2.0"]),
+    case("a newer version is there", "d-pinned=1.0", installed=["d-pinned=2.0"], blocked=True, same_end=False,
+         ours_ends="d-pinned 2.0 ii",
+         truer="A downgrade can make data unreadable that the newer version has touched: the operator names it first."),
+    case("a newer version is there, confirmed", "d-back=1.0", installed=["d-back=2.0"], confirm=("d-back",)),
+    case("no repository has it", "d-nobody", ours_says=("changed", "failed", "failed"), state="drifted",
+         stock_says=("failed", "failed", "failed"),
+         truer="Lists of yesterday may not know it yet: ours says so in check mode, and refreshes them first."),
+    case("no repository has that version", "d-older=9.9", installed=["d-older=1.0"],
+         ours_says=("changed", "failed", "failed"), state="drifted", stock_says=("failed", "failed", "failed"),
+         truer="Lists of yesterday may not know it yet: ours says so in check mode, and refreshes them first."),
+    case("for every architecture, and one is named", f"d-every:{ARCHITECTURE}", installed=["d-every"], says="ok",
+         look=look("d-every")),
     case("removed but for its configuration", "d-rc2", installed=["d-rc2"], prepare="apt-get remove -qy d-rc2"),
     case("provided by another package", "d-virtual", installed=["d-provider"], says="ok", look=look("d-provider")),
     case("recommendations are left out", "d-recommends", look=look("d-recommends", "d-extra")),
@@ -75,6 +93,13 @@ CASES = (
     case("removal, confirmed", "d-gone", installed=["d-gone"], ours={"absent_packages": ["d-gone"]},
          confirm=("d-gone",),
          stock=[apt("d-gone", state="absent")]),
+    case("removal of what another one needs, confirmed", "d-lib", installed=["d-user"],
+         ours={"absent_packages": ["d-lib"]}, confirm=("d-lib",), blocked=True, same_end=False,
+         stock=[apt("d-lib", state="absent")], look=look("d-lib", "d-user"), ours_ends="d-lib 1.0 ii\nd-user 1.0 ii",
+         truer="Stock removes the other package as a by-product and mentions it only in its output."),
+    case("removal of what another one needs, both confirmed", "d-lib2", installed=["d-user2"],
+         ours={"absent_packages": ["d-lib2"]}, confirm=("d-lib2", "d-user2"),
+         stock=[apt("d-lib2", state="absent")], look=look("d-lib2", "d-user2")),
     case("removal of what is not there", "d-gone-already", ours={"absent_packages": ["d-gone-already"]}, says="ok",
          stock=[apt("d-gone-already", state="absent")]),
     case("removal", "d-stays", installed=["d-stays"], ours={"absent_packages": ["d-stays"]}, blocked=True,
@@ -90,6 +115,8 @@ CASES = (
          stock=[hold("d-held")]),
     case("held already", "d-keep", installed=["d-keep"], prepare="apt-mark hold d-keep", says="ok",
          ours={"packages": ["d-keep"], "holds": ["d-keep"]}, stock=[hold("d-keep")]),
+    case("a hold where an alternative is there", "d-spare", installed=["d-spare"],
+         ours={"packages": ["d-nothing | d-spare"], "holds": ["d-nothing"]}, stock=[hold("d-spare")]),
     case("installed and held in one go", "d-unheld", ours={"packages": ["d-unheld"], "holds": ["d-unheld"]},
          stock=[apt("d-unheld"), hold("d-unheld")], stock_says=("failed", "changed", "ok"),
          truer="Stock cannot hold in check mode what an earlier task would have installed."),

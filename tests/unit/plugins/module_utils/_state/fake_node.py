@@ -44,6 +44,8 @@ class FakeNode:
     needs: dict[str, str] = field(default_factory=dict)  # package → what it cannot be without
     units: dict[str, dict[str, str]] = field(default_factory=dict)
     modules: set[str] = field(default_factory=set)
+    no_modules: set[str] = field(default_factory=set)  # that this kernel does not have
+    brings_values: dict[str, dict[str, str]] = field(default_factory=dict)  # module → files below /proc/sys
     root: bool = True
     systemd: bool = True
     unreadable: set[str] = field(default_factory=set)
@@ -52,6 +54,8 @@ class FakeNode:
 
     def __post_init__(self) -> None:
         for path in ("/", "/etc", "/run", "/var", "/var/lib", "/var/lib/dpkg", "/var/lib/dpkg/updates", "/opt", "/srv"):
+            self.files.setdefault(path, Entry("directory", 0o755))
+        for path in ("/var/lib/apt", "/var/lib/apt/lists", "/var/lib/apt/lists/mirror_Packages"):
             self.files.setdefault(path, Entry("directory", 0o755))
         for path in ("/etc/systemd", "/etc/systemd/system", "/etc/sysctl.d", "/tmp", "/proc/sys", "/proc/sys/vm"):
             self.files.setdefault(path, Entry("directory", 0o755))
@@ -195,6 +199,8 @@ class FakeNode:
         return path
 
     def set_kernel_value(self, path: str, value: str) -> None:
+        if path not in self.files:
+            raise FileNotFoundError(2, "No such file or directory", path)
         self.effect(f"set {path}")
         self.files[path].text = value + "\n"
 
@@ -212,7 +218,7 @@ class FakeNode:
     # --- the tools ---
 
     def tool_dpkg_query(self, _args: list[str]) -> tuple[int, str, str]:
-        letters = {"installed": "ii ", "held": "hi ", "unpacked": "iU "}
+        letters = {"installed": "ii ", "held": "hi ", "unpacked": "iU ", "broken": "iUR"}
         lines = [f"{n}\tarm64\t{v}\t{letters[s]}\t" for n, (s, v) in sorted(self.packages.items())]
         return 0, "".join(line + "\n" for line in lines), ""
 
@@ -230,15 +236,25 @@ class FakeNode:
                 self.effect(f"apt-get remove {name}")
                 self.packages.pop(name, None)
             return 0, "", ""
-        plain = [name.split("=")[0] for name in names]
+        plain = [name.split("=")[0].split(":")[0] for name in names]
         for name in plain:
             if name not in self.available:
                 return 100, "", f"E: Unable to locate package {name}\n"
+        older = [n for n in plain if n in self.packages and self.available[n] < self.packages[n][1]]
         gone = [self.conflicts[n] for n in plain if self.conflicts.get(n) in self.packages]
         if "--simulate" in args:
-            return 0, "".join(f"Remv {n} [1.0]\n" for n in gone) + "".join(f"Inst {n} (1.0)\n" for n in plain), ""
+            head = (
+                "".join(["The following packages will be DOWNGRADED:\n", *(f"  {n}\n" for n in older)]) if older else ""
+            )
+            return (
+                0,
+                head + "".join(f"Remv {n} [1.0]\n" for n in gone) + "".join(f"Inst {n} (1.0)\n" for n in plain),
+                "",
+            )
         if any(status == "unpacked" for status, _v in self.packages.values()):
             return 100, "", "E: dpkg was interrupted, you must manually run 'dpkg --configure -a'\n"
+        if any(s == "broken" and (n not in plain or "--reinstall" not in args) for n, (s, _v) in self.packages.items()):
+            return 100, "", "E: Sub-process /usr/bin/dpkg returned an error code (1)\n"
         for name in gone:
             self.effect(f"apt-get removes {name}")
             del self.packages[name]
@@ -261,6 +277,8 @@ class FakeNode:
             if status == "unpacked":
                 self.effect(f"configure {name}")
                 self._configure(name)
+        if any(status == "broken" for status, _version in self.packages.values()):
+            return 1, "", "Errors were encountered while processing:\n"
         return 0, "", ""
 
     def tool_apt_mark(self, args: list[str]) -> tuple[int, str, str]:
@@ -374,7 +392,13 @@ class FakeNode:
         return 0, "", ""
 
     def tool_modprobe(self, args: list[str]) -> tuple[int, str, str]:
+        if args[-1] in self.no_modules:
+            return 1, "", f"modprobe: FATAL: Module {args[-1]} not found in directory /lib/modules/6.17.0\n"
+        if "--dry-run" in args:
+            return 0, "", ""
         self.effect(f"modprobe {' '.join(args)}")
+        for path, text in self.brings_values.get(args[-1], {}).items():
+            self.put(path, text)
         (self.modules.discard if "--remove" in args else self.modules.add)(args[-1])
         return 0, "", ""
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kernel values and mounts."""
+"""Kernel values and kernel modules."""
 
 from __future__ import annotations
 
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import kernel
-from declare import subject
-from fake_node import Entry, FakeNode
+from declare import apply, states, subject, verdict
+from fake_node import FakeNode
 
 
 @pytest.mark.parametrize(
@@ -23,44 +23,94 @@ def test_the_separator_that_comes_first_is_the_separator(name, path):
     assert kernel.sysctl_path(name) == path
 
 
-class Mounting(FakeNode):
-    """Mounts what its fstab says; the root of every file system is root:root 1777, like a tmpfs."""
-
-    def tool_mount(self, args):
-        path = args[-1]
-        (line,) = [entry for entry in self.files["/etc/fstab"].text.splitlines() if kernel.fstab_point(entry) == path]
-        if path not in self.files:
-            return 32, "", "mount: mount point does not exist.\n"
-        source, _path, fstype, options, *_rest = line.split()
-        self.effect(f"mount {path}")
-        self.files[path] = Entry("directory", 0o1777)
-        self.put("/proc/self/mountinfo", f"1 1 0:1 / {path} rw,{options} - {fstype} {source} rw\n")
-        return 0, "", ""
+@pytest.fixture
+def node():
+    node = FakeNode(brings_values={"nf_conntrack": {"/proc/sys/net/netfilter/nf_conntrack_max": "65536\n"}})
+    node.put("/proc/sys/vm/swappiness", "60\n")
+    return node
 
 
-MOUNT = {"path": "/srv/models", "source": "store:/models", "fstype": "nfs"}
+CONNTRACK = {"name": "net.netfilter.nf_conntrack_max", "value": "131072"}
 
 
-def test_a_missing_mount_point_is_made():
-    node, ensured = Mounting(), subject({"id": "demo/m", "mounts": [MOUNT]})
-    converge(ensured, ensured.plan(node), node, node)
-    assert "mount /srv/models" in node.effects and not ensured.plan(node).changed
+@pytest.mark.parametrize("together", [True, False])
+def test_a_value_that_a_module_of_the_document_brings_is_set_in_the_same_run(node, together):
+    module, value = {"kernel_modules": [{"name": "nf_conntrack"}]}, {"sysctls": [CONNTRACK]}
+    both = [{"id": "demo/m", **module}, {"id": "demo/v", **value}]
+    plan = apply(node, *([{"id": "demo/v", **module, **value}] if together else both))
+    found = verdict(plan, "demo/v")
+    sentence = "net.netfilter.nf_conntrack_max comes with kernel module nf_conntrack"
+    assert (found.state, found.reason) == ("drifted", f"only if {sentence}") and plan.assumptions == (sentence,)
+    assert node.files["/proc/sys/net/netfilter/nf_conntrack_max"].text == "131072\n"
 
 
-def test_a_directory_that_is_mounted_over_means_what_is_mounted_there():
-    node = Mounting()
-    node.groups["nusy"] = [990, []]
-    directory = {"path": "/srv/models", "group": "nusy", "mode": "2775"}
-    ensured = subject({"id": "demo/d", "directories": [directory]}, {"id": "demo/m", "mounts": [MOUNT]})
-    converge(ensured, ensured.plan(node), node, node)
-    found = node.files["/srv/models"]
-    assert (found.gid, found.mode) == (990, 0o2775) and not ensured.plan(node).changed
+def test_a_value_that_the_module_does_not_bring_stops_the_run_in_words(node):
+    with pytest.raises(NodeError) as error:
+        apply(node, {"id": "demo/v", "kernel_modules": [{"name": "dummy"}], "sysctls": [CONNTRACK]})
+    assert error.value.problem.key == "kernel.value_refused"
+    assert error.value.problem.found == "this kernel has no net.netfilter.nf_conntrack_max"
 
 
-def test_a_bound_folder_shows_the_type_it_comes_from():
-    node = Mounting()
-    mount = {"path": "/srv/here", "source": "/srv/there", "fstype": "none", "options": ["bind"]}
-    ensured = subject({"id": "demo/m", "mounts": [mount]})
-    converge(ensured, ensured.plan(node), node, node)
-    node.put("/proc/self/mountinfo", "1 1 0:1 /srv/there /srv/here rw - ext4 /dev/nvme0n1p2 rw\n")
-    assert ensured.plan(node).controls[0].state == "in_sync"
+def test_what_this_kernel_lacks_is_drift_that_no_run_promises_to_mend(node):
+    node.no_modules.add("nosuch")
+    controls = (
+        {"id": "demo/v", "sysctls": [{"name": "vm.nosuch", "value": "1"}]},
+        {"id": "demo/m", "kernel_modules": [{"name": "nosuch"}]},
+        {"id": "demo/s", "sysctls": [{"name": "vm.swappiness", "value": "10"}]},
+    )
+    plan = subject(*controls).plan(node)
+    assert [c.reason for c in plan.controls[:2]] == ["this kernel has no vm.nosuch", "this kernel has no module nosuch"]
+    assert {s.target for s in plan.steps if s.action in ("set_sysctl", "load_module")} == {"vm.swappiness"}
+    with pytest.raises(NodeError) as error:
+        apply(node, *controls)
+    assert error.value.problem.key == "state.not_ensured"
+    assert "demo/v is drifted: this kernel has no vm.nosuch; demo/m is drifted: this kernel has no module nosuch" in (
+        error.value.problem.found
+    )
+    assert node.files["/proc/sys/vm/swappiness"].text == "10\n"
+
+
+def test_a_module_that_a_package_of_the_run_may_bring_is_loaded(node):
+    node.no_modules.add("extra")
+    node.available["extra-dkms"] = "1"
+    plan = subject({"id": "demo/m", "packages": ["extra-dkms"], "kernel_modules": [{"name": "extra"}]}).plan(node)
+    assert plan.assumptions == ("a package brings kernel module extra",)
+    assert [step.action for step in plan.steps if step.target != "/etc/modules-load.d"] == [
+        "install_packages",
+        "write_file",
+        "load_module",
+    ]
+
+
+SWAP = {"id": "demo/swap", "sysctls": [{"name": "vm.swappiness", "value": "10"}]}
+VENDOR = "# tuned by the vendor\nvm.swappiness = 1\nvm.panic_on_oom = 0\n"
+
+
+@pytest.mark.parametrize("folder", ["/usr/lib/sysctl.d", "/run/sysctl.d"])
+def test_a_file_of_a_package_that_comes_after_ours_is_hidden_by_its_name_and_not_touched(node, folder):
+    path = f"{folder}/99-vendor.conf"
+    node.put(path, VENDOR)
+    plan = apply(node, SWAP)
+    assert verdict(plan, "demo/swap").blocked_by == f"demo_confirm: [{path}]"
+    assert "/etc/sysctl.d/99-vendor.conf" not in node.files
+    apply(node, SWAP, confirm=[path])
+    assert node.files[path].text == VENDOR
+    head, *lines = node.files["/etc/sysctl.d/99-vendor.conf"].text.splitlines()
+    assert path in head and lines == ["# tuned by the vendor", "# vm.swappiness = 1", "vm.panic_on_oom = 0"]
+    assert states(subject(SWAP).plan(node))["demo/swap"] == "in_sync"
+
+
+def test_a_link_out_of_etc_becomes_the_file_that_hides(node):
+    node.put("/usr/share/vendor/tuning.conf", VENDOR)
+    node.put("/etc/sysctl.d/99-vendor.conf", "/usr/share/vendor/tuning.conf", kind="link")
+    apply(node, SWAP, confirm=["/etc/sysctl.d/99-vendor.conf"])
+    assert node.files["/usr/share/vendor/tuning.conf"].text == VENDOR
+    assert node.files["/etc/sysctl.d/99-vendor.conf"].kind == "file"
+    assert states(subject(SWAP).plan(node))["demo/swap"] == "in_sync"
+
+
+def test_a_vendor_file_that_somebody_hides_already_is_no_override(node):
+    node.put("/usr/lib/sysctl.d/99-vendor.conf", VENDOR)
+    node.put("/etc/sysctl.d/99-vendor.conf", "/dev/null", kind="link")
+    apply(node, SWAP)
+    assert states(subject(SWAP).plan(node))["demo/swap"] == "in_sync"

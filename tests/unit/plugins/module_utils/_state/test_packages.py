@@ -101,3 +101,150 @@ def test_a_hold_of_somebody_else_is_respected_until_the_package_is_named():
     ensured = subject(control, confirm=["jq"])
     converge(ensured, ensured.plan(node), node, node)
     assert node.packages["jq"] == ("held", "1.7")
+
+
+# --- what apt says and dpkg knows, captured on Debian 13 (apt 3.0.3) and Debian 12 (apt 2.6.1) -------
+
+
+def said(out: str = "", err: str = "", rc: int = 100) -> packages.Simulation:
+    return packages.parse_simulation(Completed(("apt-get",), rc, out, err))
+
+
+VIRTUAL = "Package x-virt is a virtual package provided by:\n  x-prov 1.0\n  x-prov2 1.0\n\n"
+UNMET = (
+    "The following packages have unmet dependencies:\n"
+    " x-broken : Depends: no-such but it is not installable\n"
+    "E: Unable to correct problems, you have held broken packages.\n"
+)
+CONTEXT = (
+    "E: The following information from --solver 3.0 may provide additional context:\n"
+    "   1. x-broken:amd64=1.0 is selected for install\n"
+    "   2. x-broken:amd64 Depends no-such\n      but none of the choices are installable:\n      [no choices]\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("out", "err", "reason"),
+    [
+        ("", "E: Unable to locate package nosuch\n", "no repository has nosuch"),
+        ("", "E: Version '9' for 'x-a' was not found\n", "no repository has x-a=9"),
+        ("", "E: Package 'x-ref' has no installation candidate\n", "no repository has x-ref"),
+        (
+            "",
+            "E: Unable to locate package no\nE: Version '9' for 'x' was not found\n",
+            "no repository has no; no repository has x=9",
+        ),
+        (
+            VIRTUAL,
+            "E: Package 'x-virt' has no installation candidate\n",
+            "x-virt is a virtual name; declare what provides it: x-prov, x-prov2",
+        ),
+        (UNMET, CONTEXT, "x-broken : Depends: no-such but it is not installable"),
+        ("", "E: Could not get lock\n", "E: Could not get lock"),
+    ],
+)
+def test_why_apt_cannot_is_said_in_one_line(out, err, reason):
+    assert said(out, err).problem == reason
+
+
+def test_a_simulation_names_what_would_go_and_what_would_get_older():
+    text = (
+        "The following packages will be REMOVED:\n  y\n"
+        "The following packages will be DOWNGRADED:\n  x-a x-b:i386\n  x-c\n"
+        "0 upgraded, 0 newly installed, 1 downgraded, 0 to remove and 0 not upgraded.\nRemv y [1.0]\n"
+        "Inst x-a [2.0] (1.0 ntexp:./ [all])\n"
+    )
+    assert said(text, rc=0) == packages.Simulation(("y",), ("x-a", "x-b:i386", "x-c"))
+
+
+DPKG = packages.parse_dpkg(
+    "dpkg\tarm64\t1.22\tii \t\n"
+    "plain\tarm64\t1\tii \tvirtual (= 1)\n"
+    "plain\tarmhf\t2\tii \t\n"
+    "foreign\tarmhf\t1\tii \t\n"
+    "every\tall\t1\thi \t\n"
+    "half\tarm64\t1\tiHR\t\n"
+    "gone\tarm64\t\thn \t\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "serves"),
+    [
+        ("plain", "plain"),
+        ("plain:armhf", "plain:armhf"),
+        ("plain=2", ""),
+        ("plain:armhf=2", "plain:armhf"),
+        ("foreign", ""),  # apt would install the one of the node's own architecture
+        ("foreign:armhf", "foreign:armhf"),
+        ("every:arm64", "every:arm64"),
+        ("virtual", "plain"),
+        ("virtual=1", ""),
+        ("half", ""),
+        ("gone", ""),
+        ("gone | every", "every"),
+        ("gone | virtual", "plain"),
+    ],
+)
+def test_which_installed_package_serves(name, serves):
+    (control,) = subject({"id": "demo/p", "packages": [name]}).document.controls
+    assert packages.serving(control.packages[0], packages.Seen(*DPKG)) == serves
+
+
+def test_what_serves_is_what_is_held():
+    node = FakeNode(packages={"chrony": ("installed", "4")}, available={"ntpsec": "1"})
+    control = {"id": "demo/p", "packages": ["ntpsec | chrony"], "holds": ["ntpsec"]}
+    ensured = subject(control)
+    converge(ensured, ensured.plan(node), node, node)
+    assert node.packages == {"chrony": ("held", "4")}
+
+
+def test_a_downgrade_waits_until_the_package_is_named():
+    node = FakeNode(packages={"db": ("installed", "2")}, available={"db": "1"})
+    control = {"id": "demo/p", "packages": ["db=1"]}
+    plan = subject(control).plan(node)
+    found = plan.controls[0]
+    assert (found.blocked_by, found.reason) == ("demo_confirm: [db]", "db would be downgraded") and not plan.steps
+    ensured = subject(control, confirm=["db"])
+    converge(ensured, ensured.plan(node), node, node)
+    assert node.packages["db"] == ("installed", "1")
+
+
+def test_what_no_repository_has_is_said_before_and_after_in_the_same_words():
+    node = FakeNode()
+    ensured = subject({"id": "demo/p", "packages": ["nosuch"]})
+    plan = ensured.plan(node)
+    assert plan.controls[0].reason == (
+        "no repository has nosuch; a run refreshes the package lists first, and fails if that does not help"
+    )
+    with pytest.raises(NodeError) as error:
+        converge(ensured, plan, node, node)
+    assert error.value.problem.key == "packages.failed"
+    assert error.value.problem.found == "apt cannot, with the package lists as they are now: no repository has nosuch"
+    assert node.effects[-1] == "apt-get update"
+
+
+def test_without_lists_or_with_new_sources_nothing_is_foretold():
+    node = FakeNode()
+    del node.files["/var/lib/apt/lists/mirror_Packages"]
+    plan = subject({"id": "demo/p", "packages": ["nosuch"]}).plan(node)
+    head = "cannot be predicted before the package lists are refreshed: "
+    assert plan.controls[0].reason == f"{head}there are none yet"
+    source = {"id": "demo/s", "files": [{"path": "/etc/apt/sources.list.d/x.list", "content": "deb x"}]}
+    plan = subject(source, {"id": "demo/p", "packages": ["nosuch"]}).plan(node)
+    assert plan.controls[1].reason == f"{head}this role changes the sources"
+
+
+@pytest.mark.parametrize("broken", ["jq", "other"])
+def test_what_was_interrupted_while_unpacking_is_unpacked_again(broken):
+    node = FakeNode(packages={broken: ("broken", "1")}, available={"jq": "1", "other": "1"})
+    ensured = subject({"id": "demo/p", "packages": ["jq"]})
+    plan = ensured.plan(node)
+    assert plan.controls[0].state == "drifted"
+    converge(ensured, plan, node, node)
+    assert {status for status, _version in node.packages.values()} == {"installed"}
+
+
+def test_a_broken_package_is_left_alone_while_nothing_is_to_be_installed():
+    node = FakeNode(packages={"jq": ("installed", "1"), "other": ("broken", "1")})
+    assert not subject({"id": "demo/p", "packages": ["jq"]}).plan(node).changed
