@@ -301,14 +301,11 @@ options:
         default: []
         suboptions:
           name:
-            description: Full name with its suffix.
+            description:
+              - Full name with its suffix, or C(name | alternative). Of several the one that runs, or
+                is installed, is the one that is judged.
             type: str
             required: true
-          alternatives:
-            description: Units that do as well. The one that runs, or is installed, is the one that is judged.
-            type: list
-            elements: str
-            default: []
           enabled:
             description: Started at boot.
             type: bool
@@ -368,6 +365,13 @@ options:
             description: What the operator has to do.
             type: str
             default: ""
+      inputs:
+        description:
+          - What the operator declared, for a control whose resources follow from what was found on
+            the node. RV(controls[].cause) is judged by it instead of by the resources.
+          - Everything that a change of the declaration could change belongs in it.
+        type: dict
+        default: {}
   skip_controls:
     description:
       - Ids of controls to leave alone. They are reported as C(not_selected).
@@ -477,6 +481,13 @@ refused:
   type: list
   elements: str
   sample: ["demo/account: gid 4700 belongs to bob"]
+unused_confirm:
+  description:
+    - Names in O(confirm) that no step asked for. What was done needs its name no more; one that
+      is close to a victim that blocks a control is also pointed out in the reason of that control.
+  returned: when there are such names
+  type: list
+  elements: str
 error:
   description: The four parts of an error and its key.
   returned: on failure
@@ -484,14 +495,18 @@ error:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import fail, finish
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ExactOptions, fail, finish
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import EnsureState
 
 
+class Module(ExactOptions, AnsibleModule):
+    """AnsibleModule with errors in four parts."""
+
+
 def main() -> None:
-    module = AnsibleModule(argument_spec=parse.ARGUMENT_SPEC, supports_check_mode=True)
+    module = Module(argument_spec=parse.ARGUMENT_SPEC, supports_check_mode=True)
     try:
         document = parse.document(module.params)
         subject = EnsureState(document)

@@ -254,7 +254,7 @@ error:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import fail
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ExactOptions, fail
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import SparkError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import with_rights_of_owner
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, Reader
@@ -273,6 +273,10 @@ SPEC = {
     "environment_files": {"type": "list", "elements": "path", "default": []},
     "timeout": {"type": "float", "default": 60},
 }
+
+
+class Module(ExactOptions, AnsibleModule):
+    """AnsibleModule with errors in four parts."""
 
 
 def examine(request: Request, reader: Reader) -> dict[str, object]:
@@ -296,7 +300,7 @@ def examine(request: Request, reader: Reader) -> dict[str, object]:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    module = Module(argument_spec=SPEC, supports_check_mode=True)
     try:
         request = request_of(module.params, os.environ)
         result = with_rights_of_owner(request.venv or request.triton_dir, lambda: examine(request, HostReader()))

@@ -508,14 +508,18 @@ ansible_facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import fail
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ExactOptions, fail
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.observe import SUBJECTS, observe
 
 
+class Module(ExactOptions, AnsibleModule):
+    """AnsibleModule with errors in four parts."""
+
+
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "gather_subset": {"type": "list", "elements": "str", "default": ["all"], "choices": ["all", *SUBJECTS]},
             "timeout": {"type": "int", "default": 20},
@@ -529,6 +533,7 @@ def main() -> None:
         why = "in less nothing can be looked at, and a longer run helps nobody"
         problem = InputError("spark_facts.timeout", wanted="2 to 300 s", found=found, why=why, fix="change timeout")
         fail(module, problem)
+        return
     subsets, seconds, fwupd = wanted["gather_subset"], wanted["timeout"], wanted["fwupd"]
     facts, bugs = observe(HostReader(), subsets=subsets, seconds=seconds, fwupd=fwupd)
     for subject, trace in bugs.items():

@@ -104,6 +104,8 @@ TEXTS = {
     "site.yml": "- {name: All, import_playbook: playbooks/demo.yml}\n",
     "playbooks/demo.yml": PLAY,
     "inventories/one/group_vars/spark.yml": "ansible_user: x\nspark_user: x\ndemo_user: x\n",
+    "meta/argument_specs.yml": "argument_specs: {main: {options: {spark_user: {description: Who., type: str}}}}\n",
+    "docs/guides/inventory.md": "# inventory\n<!-- begin variables -->\n<!-- end variables -->\n",
     "roles/demo/README.md": "# demo\n<!-- begin variables -->\n<!-- end variables -->\n"
     "<!-- begin controls -->\n<!-- end controls -->\n",
     "roles/demo/defaults/main.yml": "demo_user: \"{{ spark_user | default('nusy') }}\"\ndemo_items: [a]\n",
@@ -140,3 +142,4 @@ def write(root: Path) -> None:
         path.write_text(text, "utf-8")
     readme_file = root / "roles" / "demo" / "README.md"
     readme_file.write_text(readme.rendered(root / "roles" / "demo"), "utf-8")
+    (root / readme.SHARED[1]).write_text(readme.rendered_guide(root), "utf-8")

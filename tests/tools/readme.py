@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the variable and control tables of every role's README from its specs.
+"""Write the variable and control tables of every role's README, and the table of shared variables, from the specs.
 
 usage: readme.py        The tables stand between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = ("variables", "controls")
+SHARED = ("meta/argument_specs.yml", "docs/guides/inventory.md")
 
 
 def plain(text: object) -> str:
@@ -65,11 +65,22 @@ def rendered(role: Path) -> str:
     """The README with its tables as the specs have them now. ValueError when a table has no place."""
     specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text("utf-8"))
     catalogue = yaml.safe_load((role / "meta" / "controls.yml").read_text("utf-8"))
-    text = (role / "README.md").read_text("utf-8")
-    for name, table in zip(TABLES, (variables_table(specs), controls_table(catalogue)), strict=True):
+    return _filled(role / "README.md", variables=variables_table(specs), controls=controls_table(catalogue))
+
+
+def rendered_guide(root: Path) -> str:
+    """The guide to inventories, with the table of shared variables as their specs have it now."""
+    specs, guide = (root / name for name in SHARED)
+    return _filled(guide, variables=variables_table(yaml.safe_load(specs.read_text("utf-8"))))
+
+
+def _filled(path: Path, **tables: str) -> str:
+    text = path.read_text("utf-8")
+    for name, table in tables.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"{role.name}/README.md has no place for the table: write {begin} and {end}, once each")
+            where = f"{path.parent.name}/{path.name}"
+            raise ValueError(f"{where} has no place for the table: write {begin} and {end}, once each")
         head, rest = text.split(begin)
         text = f"{head}{begin}\n{table}\n{end}{rest.split(end)[1]}"
     return text
@@ -77,16 +88,20 @@ def rendered(role: Path) -> str:
 
 def main() -> int:
     code = 0
-    for role in sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir()):
+    roles = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+    for path, render, source in (
+        *((role / "README.md", rendered, role) for role in roles),
+        (ROOT / SHARED[1], rendered_guide, ROOT),
+    ):
         try:
-            text = rendered(role)
+            text = render(source)
         except (OSError, ValueError) as error:
             print(error, file=sys.stderr)
             code = 1
             continue
-        if text != (role / "README.md").read_text("utf-8"):
-            (role / "README.md").write_text(text, "utf-8")
-            print(f"roles/{role.name}/README.md: tables written")
+        if text != path.read_text("utf-8"):
+            path.write_text(text, "utf-8")
+            print(f"{path.relative_to(ROOT)}: tables written")
     return code
 
 

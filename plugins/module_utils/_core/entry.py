@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, cast
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError, doing
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import inputs
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError, doing, refusal
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, Plan, Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import Redactor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import (
@@ -42,6 +43,20 @@ class Module(Protocol):
     def exit_json(self, **result: Any) -> None: ...
 
     def fail_json(self, msg: str, **result: Any) -> None: ...
+
+
+class ExactOptions:
+    """Beside AnsibleModule: options that do not fit are told like every other error, with their exact place."""
+
+    argument_spec: dict[str, Any]
+    params: dict[str, Any]
+
+    def fail_json(self, msg: str, **result: Any) -> None:
+        wrong = [] if "error" in result else list(inputs.misfits(self.argument_spec, self.params))
+        if wrong:
+            told = refusal(wrong)
+            msg, result = str(told.pop("msg")), {**result, **told}
+        cast(Any, super()).fail_json(msg=msg, **result)
 
 
 class Subject(Protocol):

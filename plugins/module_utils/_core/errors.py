@@ -11,7 +11,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -40,6 +40,16 @@ class Problem:
             "why": self.why,
             "fix": self.fix,
         }
+
+
+def refusal(problems: Sequence[Problem]) -> dict[str, object]:
+    """Several wrong inputs as one failed result: an operator wants to mend them all at once."""
+    return {
+        "failed": True,
+        "msg": "\n".join(problem.text() for problem in problems),
+        "error": problems[0].as_dict("input"),
+        "errors": [problem.as_dict("input") for problem in problems],
+    }
 
 
 class SparkError(Exception):

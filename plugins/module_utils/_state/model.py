@@ -138,7 +138,10 @@ class Assertion:
 
 @dataclass(frozen=True)
 class ControlSpec:
-    """One control of the document: everything that must be true for it to be in sync."""
+    """One control of the document: everything that must be true for it to be in sync.
+
+    ``inputs``: what was declared, as JSON, where the resources follow from what was found.
+    """
 
     id: str
     packages: tuple[Package, ...] = ()
@@ -152,6 +155,7 @@ class ControlSpec:
     mounts: tuple[Mount, ...] = ()
     units: tuple[Unit, ...] = ()
     assertions: tuple[Assertion, ...] = ()
+    inputs: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,17 +232,24 @@ class World:
     loading: list[str] = field(default_factory=list)
     holders: dict[tuple[str, int], str] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
 
     def allows(self, sheet: Sheet, victim: str) -> bool:
         """May this step touch something that can lose data, cut access or stop the machine?
 
         Only if the operator named it. Otherwise the control is drifted and blocked.
         """
+        self.asked.add(victim)
         if victim in self.confirmed:
             return True
         if victim not in sheet.victims:
             sheet.victims.append(victim)
         return False
+
+    @property
+    def unused(self) -> list[str]:
+        """What the operator named and no step asked for: done long ago, or misspelt."""
+        return sorted(self.confirmed - self.asked)
 
     def relies(self, sheet: Sheet, sentence: str) -> None:
         """What is planned works only if this is so by then, and nobody can see that now."""

@@ -9,6 +9,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -97,7 +98,6 @@ CONTROL_OPTIONS: dict[str, Any] = {
     "mounts": _list(path=_PATH, source=_NEEDED, fstype=_NEEDED, options={**_names(), "default": ["defaults"]}),
     "units": _list(
         name=_NEEDED,
-        alternatives=_names(),
         enabled=_FLAG,
         active=_FLAG,
         masked=_FLAG,
@@ -114,6 +114,7 @@ CONTROL_OPTIONS: dict[str, Any] = {
         reason={"type": "str", "default": ""},
         fix={"type": "str", "default": ""},
     ),
+    "inputs": {"type": "dict", "default": {}},
 }
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -194,6 +195,7 @@ def _control(entry: Mapping[str, Any], at: str, role: str) -> ControlSpec:
         ),
         units=tuple(_unit(u, p) for u, p in each("units")),
         assertions=tuple(Assertion(**a) for a in entry["assertions"]),
+        inputs=json.dumps(entry["inputs"], sort_keys=True) if entry["inputs"] else "",
     )
 
 
@@ -271,11 +273,15 @@ def _unit(entry: Mapping[str, Any], at: str) -> Unit:
         raise _wrong(
             f"{at}.name", "an instance such as x@1.service", entry["name"], "a template has no state of its own"
         )
-    for name in entry["dropins"]:
-        _match(re.compile(r"[A-Za-z0-9_.@-]+"), str(name), f"{at}.dropins", "a file name without .conf")
+    for dropin in entry["dropins"]:
+        _match(re.compile(r"[A-Za-z0-9_.@-]+"), str(dropin), f"{at}.dropins", "a file name without .conf")
+    name, *others = (part.strip() for part in entry["name"].split("|"))
+    if any(UNIT.fullmatch(part) is None for part in (name, *others)):
+        expected = "a full unit name such as chrony.service, or name | alternative"
+        raise _wrong(f"{at}.name", expected, entry["name"], "systemctl would take it for another unit")
     return Unit(
-        name=_match(UNIT, entry["name"], f"{at}.name", "a full unit name such as chrony.service"),
-        alternatives=tuple(_match(UNIT, n, f"{at}.alternatives", "full unit names") for n in entry["alternatives"]),
+        name=name,
+        alternatives=tuple(others),
         enabled=entry["enabled"],
         active=entry["active"],
         masked=entry["masked"],

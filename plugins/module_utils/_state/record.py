@@ -80,9 +80,11 @@ def _trusted(reader: Reader) -> bool:
 
 
 def digest(key: str, control: ControlSpec, document: Document) -> str:
-    # What an assertion found is no declaration: only its name and what it wants are.
+    # What an assertion found is no declaration, only what it wants. Nor are resources that follow
+    # from what was found on the node: their control says what was declared.
     wanted = [{"wanted": assertion.wanted} for assertion in control.assertions]
-    declared = substitute_deep({**asdict(control), "assertions": wanted}, document.secrets)
+    said = {"inputs": control.inputs} if control.inputs else {**asdict(control), "assertions": wanted}
+    declared = substitute_deep({"id": control.id, **said}, document.secrets)
     canonical = json.dumps(declared, sort_keys=True, separators=(",", ":"))
     return hmac.new(key.encode(), canonical.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
 

@@ -14,6 +14,7 @@ from typing import cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, carry_out
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, doing
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import nearest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import (
     Control,
     Plan,
@@ -135,13 +136,19 @@ class EnsureState:
             for unit in control.units:
                 stale = not changing.isdisjoint(_watched(unit))
                 ending += units.plan(unit, seen.units, world, sheets[control.id], files_change=stale)
+        for sheet in (*sheets.values(), extra):
+            for victim in sheet.victims:
+                meant = nearest(victim, world.unused)
+                if meant:
+                    sheet.reasons.append(f"{document.confirm_variable} has {meant}: is {victim} meant?")
         owing = [Step("owe_restart", step.target, (), step.control) for step in ending]
         steps = [*owing, *(s for sheet in (*sheets.values(), extra) for s in sheet.steps), *ending]
         controls = [self._verdict(control, sheets.get(control.id), seen.record) for control in document.controls]
         if self._wholes:
             controls.append(self._verdict(ControlSpec(extra.control), extra, seen.record))
         refused = [reason for sheet in sheets.values() for reason in sheet.refusals]
-        facts = {"refused": refused} if refused else {}
+        told = {"refused": refused, "unused_confirm": world.unused}
+        facts = {name: found for name, found in told.items() if found}
         return Plan(tuple(controls), _collapsed(steps), tuple(world.assumptions), facts)
 
     def _judge_control(

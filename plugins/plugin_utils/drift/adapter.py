@@ -22,6 +22,7 @@ from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.plays import 
     COLLECTION,
     INCLUDES,
     action_of,
+    hosts_of,
     included_role,
     roles_of,
 )
@@ -35,7 +36,7 @@ CONTROLS_LIMIT = 5000  # of one result
 _JUDGES_NOTHING = INCLUDES | {
     *("add_host", "assert", "debug", "fail", "find", "gather_facts", "getent", "group_by", "include_vars", "meta"),
     *("pause", "ping", "set_fact", "set_stats", "setup", "slurp", "stat", "validate_argument_spec"),
-    "wait_for_connection",
+    *("wait_for_connection", f"{COLLECTION}.preflight"),
 }
 # What modules say when a file that was named makes the command unnecessary.
 _GUARDED = re.compile(r"\bsince\b.+\bexists?\b|\bmatching (creates|removes) option")
@@ -50,22 +51,30 @@ class Adapter:
         self._play = ""
         self._play_id = ""
         self._lockstep = True
+        self._planned: dict[str, set[str]] = {}
 
     # -- plays ---------------------------------------------------------------------------
 
     def play(self, kind: str, play: Any, hosts: Iterable[str] | None) -> Event:
         """A ``plan`` or ``play`` event. ``hosts`` is None when they cannot be known yet."""
         name = text.line(play.get_name() or "", text.NAME_LIMIT)
+        key = str(play._uuid)
+        gone: set[str] = set()
         if kind == "play":
-            self._play, self._play_id = name, str(play._uuid)
+            self._play, self._play_id = name, key
             self._lockstep = str(play.strategy).rpartition(".")[2] in ("linear", "debug")
+            # A pattern may follow groups that the run makes: who was planned and is not meant any more?
+            gone = self._planned.get(key, set()) - set(hosts_of(play, whole=True) or ())
+        else:
+            self._planned[key] = set(hosts or ())
         return {
             "e": kind,
-            "p": str(play._uuid),
+            "p": key,
             "name": name,
             "hosts": None if hosts is None else [text.line(host, text.NAME_LIMIT) for host in hosts],
             "roles": roles_of(play),
             "partial": bool(set(play.only_tags) - {"all"} or play.skip_tags),
+            **({"gone": sorted(text.line(host, text.NAME_LIMIT) for host in gone)} if gone else {}),
         }
 
     def cut_short(self) -> Event:

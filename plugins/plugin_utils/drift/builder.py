@@ -80,7 +80,8 @@ class _Story:
         if known is not event:
             # What is known at the start is truer than the plan; the batch alone is less.
             hosts = dict.fromkeys([*(known.get("hosts") or []), *(event.get("hosts") or [])])
-            self.plans[str(event["p"])] = {**event, "hosts": list(hosts)}
+            gone = set(event.get("gone") or ())
+            self.plans[str(event["p"])] = {**event, "hosts": [host for host in hosts if host not in gone]}
         self._batch = str(event["name"]), list(event.get("hosts") or ())
         self.started.setdefault(str(event["p"]), set()).update(self._batch[1])
 

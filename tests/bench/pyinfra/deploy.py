@@ -43,7 +43,7 @@ for kind in ("tools", "build", "fabric"):
     apt.packages(name=f"Packages: {kind}", packages=node[f"prereqs_packages_{kind}"], _sudo=True)
 
 # A time service that is there is adopted, otherwise the first one is installed.
-services = list(zip(node["prereqs_time_packages"].split(" | "), node["prereqs_time_units"], strict=True))
+services = list(zip(*(node[f"prereqs_time_{part}"].split(" | ") for part in ("packages", "units")), strict=True))
 installed = host.get_fact(DebPackages, _sudo=True)
 package, unit = next((pair for pair in services if pair[0] in installed), services[0])
 apt.packages(name="Time service package", packages=[package], _sudo=True)

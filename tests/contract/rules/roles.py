@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from readme import rendered
+from readme import SHARED as SHARED_TABLE
+from readme import rendered, rendered_guide
 
 from rules import Task, Tree
 
@@ -27,6 +28,8 @@ SEVERITIES = ("critical", "high", "medium", "low", "info")
 FREE = {"import_tasks", "include_tasks", "import_role", "include_role", "meta", "assert", "fail", "debug", "set_fact"}
 FACTS = {"nusy.dgx_spark.spark_facts", "setup", "gather_facts"}
 MOST_CALLS = 2
+TAKEN = {"ansible", "spark"}
+MAGIC = {"group_names", "inventory_hostname", "play_hosts", "playbook_dir", "role_name"}
 # A shared input of the inventory with the default that the spec names.
 SHARED = re.compile(r"\{\{ *spark_[a-z0-9_]+ *\| *default\((?P<value>.*)\) *\}\}\Z")
 
@@ -77,6 +80,8 @@ def readme_tables_are_current(tree: Tree) -> Iterator[str]:
                     yield f"roles/{role.name}/README.md: its tables are not those of the specs: run make docs"
             except ValueError as error:
                 yield f"roles/{error}"
+    if rendered_guide(tree.root) != (tree.root / SHARED_TABLE[1]).read_text("utf-8"):
+        yield f"{SHARED_TABLE[1]}: its table is not that of {SHARED_TABLE[0]}: run make docs"
 
 
 def variables_carry_the_name_of_their_role(tree: Tree) -> Iterator[str]:
@@ -110,11 +115,30 @@ def _made(task: Task) -> Iterator[str]:
 
 
 def inventories_set_only_known_variables(tree: Tree) -> Iterator[str]:
-    known = {name for role in tree.roles for name in tree.options(role)}
+    # Shared variables are documented like those of roles, at the root.
+    known = {name for folder in (tree.root, *tree.roles) for name in tree.options(folder)}
     for path in sorted((tree.root / "inventories").glob("*/*_vars/**/*.yml")):
         for name in tree.yaml(path) or {}:
-            if not name.startswith(("ansible_", "spark_")) and name not in known:
-                yield f"{tree.relative(path)}: {name} is no variable of any role"
+            if not name.startswith("ansible_") and name not in known:
+                yield f"{tree.relative(path)}: {name} is no variable of any role, and no shared one"
+
+
+def names_of_roles_take_nothing_from_ansible(tree: Tree) -> Iterator[str]:
+    """Every variable that begins with the name of a role is its own, or an error."""
+    for role in tree.roles:
+        if role.name in TAKEN or any(name.startswith(f"{role.name}_") for name in MAGIC):
+            yield f"roles/{role.name}: variables of Ansible begin with this name"
+
+
+def shared_variables_are_documented(tree: Tree) -> Iterator[str]:
+    known = tree.options(tree.root)
+    for name in known:
+        if not name.startswith("spark_"):
+            yield f"meta/argument_specs.yml: {name} does not begin with spark_"
+    for role in tree.roles:
+        for path in sorted(role.glob("**/*.yml")):
+            for name in sorted(set(re.findall(r"(?<![\w.])spark_\w+", path.read_text("utf-8"))) - set(known)):
+                yield f"{tree.relative(path)}: uses {name}, which meta/argument_specs.yml does not document"
 
 
 def catalogues_are_valid(tree: Tree) -> Iterator[str]:
@@ -240,6 +264,8 @@ RULES = (
     readme_tables_are_current,
     variables_carry_the_name_of_their_role,
     inventories_set_only_known_variables,
+    names_of_roles_take_nothing_from_ansible,
+    shared_variables_are_documented,
     catalogues_are_valid,
     catalogue_is_what_the_role_ensures,
     roles_make_few_calls,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
@@ -156,6 +157,48 @@ def test_cause_tells_who_moved():
     assert verdict(subject(control).plan(node), "demo/setting").cause == "corrective"
 
 
+def test_resources_that_follow_from_the_node_move_with_the_node():
+    """A Triton upgraded by hand changes what its file has to say; nobody changed the declaration."""
+    node = bare()
+
+    def control(content: str, venv: str = "/opt/v") -> dict[str, Any]:
+        file = {"path": "/etc/demo.conf", "content": content}
+        return {"id": "demo/setting", "files": [file], "inputs": {"venv": venv, "more": ["x"]}}
+
+    apply(node, control("for 3.5"))
+    assert verdict(subject(control("for 3.6")).plan(node), "demo/setting").cause == "corrective"
+    assert verdict(subject(control("for 3.5", "/opt/w")).plan(node), "demo/setting").cause == ""
+    assert verdict(subject(control("for 3.6", "/opt/w")).plan(node), "demo/setting").cause == "intentional"
+
+
+@pytest.mark.parametrize(
+    ("confirm", "unused", "pointed_out"),
+    [
+        (["/srv/model"], ["/srv/model"], "demo_confirm has /srv/model: is /srv/models meant?"),
+        (["/srv/models/"], ["/srv/models/"], "demo_confirm has /srv/models/: is /srv/models meant?"),
+        (["docker-ce"], ["docker-ce"], ""),
+        (["/srv/models", "docker-ce"], ["docker-ce"], None),
+    ],
+)
+def test_a_confirmed_name_that_nothing_asked_for_is_told(confirm, unused, pointed_out):
+    node = bare()
+    node.put("/srv/models/precious", "data", uid=1234)
+    node.files["/srv/models"].uid = 1234
+    control = {"id": "demo/models", "directories": [{"path": "/srv/models"}]}
+    plan = subject(control, confirm=confirm).plan(node)
+    assert plan.facts == {"unused_confirm": unused}
+    found = verdict(plan, "demo/models")
+    if pointed_out is None:
+        assert not found.blocked_by and "meant" not in found.reason
+    else:
+        assert found.blocked_by == "demo_confirm: [/srv/models]"
+        assert ("meant?" in found.reason) == bool(pointed_out) and pointed_out in found.reason
+
+
+def test_nothing_is_said_of_confirmed_names_where_there_are_none():
+    assert subject({"id": "demo/file", "links": [{"path": "/a/b", "target": "c"}]}).plan(bare()).facts == {}
+
+
 def test_in_sync_without_a_record_is_adopted_and_without_root_has_no_cause():
     node = bare()
     node.put("/etc/demo.conf", "a\n")
@@ -220,9 +263,7 @@ def test_an_alternative_that_is_there_is_adopted():
     control = {
         "id": "demo/time",
         "packages": ["systemd-timesyncd | chrony"],
-        "units": [
-            {"name": "systemd-timesyncd.service", "alternatives": ["chrony.service"], "enabled": True, "active": True}
-        ],
+        "units": [{"name": "systemd-timesyncd.service | chrony.service", "enabled": True, "active": True}],
     }
     assert states(subject(control).plan(node)) == {"demo/time": "in_sync"}
 

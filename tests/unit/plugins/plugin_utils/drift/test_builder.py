@@ -37,6 +37,17 @@ def result(host: str = "h", **more: Any) -> dict[str, Any]:
     return {"e": "result", "h": host, "k": "t", "t": 1, "check": True, "n": {"ok": 1}, **more}
 
 
+def test_a_play_that_means_a_host_no_more_was_not_missed_by_it(tmp_path: Path) -> None:
+    """Its pattern follows a group that the run made: the host that is in it by now is left out on purpose."""
+    later = {"p": "later", "name": "Later", "hosts": ["g", "h"], "roles": {}, "partial": False}
+    begun = {"e": "play", **later, "hosts": ["g"], "gone": ["h"]}
+    story = (RUN, CATALOGUE, *plays("g", "h"), {"e": "plan", **later}, TASK, result(controls=evidence(a="in_sync")))
+    hosts = {host["name"]: host for host in report(tmp_path, *story, begun, END)["hosts"]}
+    assert "never started" not in json.dumps(hosts["h"])
+    hosts = {host["name"]: host for host in report(tmp_path, *story, {**begun, "gone": []}, END)["hosts"]}
+    assert "never started" in json.dumps(hosts["h"])
+
+
 def evidence(**states: str) -> list[dict[str, Any]]:
     return [{"id": f"r/{name}", "state": state, "reason": "why"} for name, state in states.items()]
 

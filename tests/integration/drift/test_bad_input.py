@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bad input stops a host before anything is touched, and says what, where, why and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, ansible_playbook, validated
+
+PREFLIGHT = "nusy.dgx_spark.preflight"
+# What is written for a host → the variable, a word of what was found, and the way out.
+BAD = {
+    "misspelt": ("prereqs_confrim: [/srv/models]", "prereqs_confrim", "misspelt.yml:1:18", "call it prereqs_confirm"),
+    "shared": ("spark_usr: nusy", "spark_usr", "shared.yml:1:12", "call it spark_user"),
+    "text": ("prereqs_packages_tools: jq", "prereqs_packages_tools", "the text 'jq'", "[jq]"),
+    "number": ("prereqs_packages_build: 5", "prereqs_packages_build", "the number 5", "[5]"),
+    "empty": ("prereqs_packages_fabric:", "prereqs_packages_fabric", "nothing (null)", "to have the default"),
+    "list": ("prereqs_time_units: []", "prereqs_time_units", "a list of 0", "correct prereqs_time_units"),
+    "flag": ("ptxas_compile: maybe", "ptxas_compile", "the text 'maybe'", "correct ptxas_compile"),
+    "float": ("ptxas_arch: 12.1", "ptxas_arch", "the number 12.1", "in quotes"),
+    "internal": ("ptxas_states: {}", "ptxas_states", "ptxas_states on internal", "spark_foreign_variables"),
+    "elements": ("ptxas_confirm: [{path: /x}]", "ptxas_confirm[0]", "a mapping (path)", "correct ptxas_confirm[0]"),
+}
+FINE = {
+    "good": "ansible_user: x\nprereqs: x\n",
+    "later": "prereqs_user_groups: '{{ known_only_in_the_role }}'\nprereqs_user: \"{{ 'a' ~ 'b' }}\"\n",
+    "foreign": "prereqs_ours: 1\nspark_foreign_variables: [prereqs_ours]\n",
+}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A host for every case. None is reached: what runs, runs here."""
+    hosts = {name: {} for name in (*BAD, *FINE)}
+    local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+    local["ansible_remote_tmp"] = str(tmp_path / "tmp")
+    (tmp_path / "site" / "host_vars").mkdir(parents=True)
+    (tmp_path / "site" / "hosts.yml").write_text(yaml.safe_dump({"spark": {"hosts": hosts, "vars": local}}))
+    for name, text in {**{name: case[0] for name, case in BAD.items()}, **FINE}.items():
+        (tmp_path / "site" / "host_vars" / f"{name}.yml").write_text(text)
+    return tmp_path / "site"
+
+
+def play(site: Path, playbook: str | Path, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    """Exit code and task results of a run of this clone."""
+    results = site.parent / "results"
+    results.unlink(missing_ok=True)
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "SPARK_DRIFT_"))}
+    env |= {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_CALLBACKS_ENABLED": "nusy.dgx_spark.drift,task_results",
+        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/nodes/callback_plugins"),
+        "ANSIBLE_HOME": str(site.parent / "home"),
+        "SPARK_DRIFT_DIR": str(site.parent / "drift"),
+        "TASK_RESULTS": str(results),
+    }
+    command = [ansible_playbook(), "-i", str(site), str(playbook), *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+    lines = results.read_text("utf-8").splitlines() if results.exists() else []
+    assert lines, done.stdout + done.stderr
+    return done.returncode, [json.loads(line) for line in lines]
+
+
+def test_every_bad_input_is_told_in_four_parts_and_the_other_hosts_are_reported(site: Path) -> None:
+    # A layer alone is guarded like the whole site.
+    _code, results = play(site, "playbooks/runtime.yml", "--check", "--forks", "15")
+    judged = {line["host"]: line for line in results if line["action"] == PREFLIGHT}
+    assert judged.keys() == BAD.keys() | FINE.keys()
+    for host, (_text, variable, found, fix) in BAD.items():
+        line = judged[host]
+        assert line["status"] == "failed", host
+        error = line["result"]["error"]
+        assert error["kind"] == "input" and error["key"].startswith("input.") and error["why"]
+        assert error["wanted"].startswith(f"{variable}: ") and found in error["found"] and fix in error["fix"], error
+        assert host in error["found"]
+        assert all(error[part] in line["result"]["msg"] for part in ("wanted", "found", "why", "fix"))
+        assert {other["action"] for other in results if other["host"] == host} == {PREFLIGHT}
+    assert {host for host, line in judged.items() if line["status"] != "failed"} == FINE.keys()
+    assert any(line["host"] == "good" and line["action"].endswith("ensure_state") for line in results)
+    report = validated(site.parent / "drift/report.json")
+    states = {host["name"]: host for host in report["hosts"]}
+    assert report["summary"]["exit_code"] == 3 and "input.unknown" in json.dumps(states["misspelt"])
+    assert "never started" not in json.dumps(states["good"])
+    assert not any("refuse-what-nobody-meant" in control["id"] for control in states["good"]["controls"])
+
+
+def test_a_real_run_touches_no_host_while_one_is_in_doubt(site: Path) -> None:
+    # Should the guard ever fail, what would be changed is this one file.
+    target = site.parent / "ptxas.env"
+    code, results = play(site, "playbooks/runtime.yml", "-e", f"ptxas_environment_file={target}", "-l", "good,flag")
+    assert code != 0 and not target.exists()
+    assert {line["action"] for line in results} == {PREFLIGHT}
+
+
+def test_a_run_of_all_layers_pays_once(site: Path) -> None:
+    code, results = play(site, "site.yml", "--check", "-l", "good,foreign")
+    assert code == 0
+    assert sorted(line["host"] for line in results if line["action"] == PREFLIGHT) == ["foreign", "good"]
+    assert not any(line["result"].get("changed") for line in results if line["action"] == PREFLIGHT)
+    assert {line["host"] for line in results if line["task"].startswith("nusy.dgx_spark.ptxas")} == {"foreign", "good"}
+    assert "never started" not in (site.parent / "drift/report.json").read_text("utf-8")
+
+
+def test_only_hosts_that_passed_are_left_out(site: Path) -> None:
+    """The second layer meets a host that did not pass: the others are still not said to have missed it."""
+    _code, results = play(site, "site.yml", "--check", "-l", "good,flag")
+    assert [line["host"] for line in results if line["action"] == PREFLIGHT].count("good") == 1
+    report = validated(site.parent / "drift/report.json")
+    good = next(host for host in report["hosts"] if host["name"] == "good")
+    assert "never started" not in json.dumps(good)
+
+
+# What a play of somebody else gives a role → the place, what was found, and the way out.
+GIVEN = (
+    ("prereqs_confrim: [x]", "prereqs_confrim: a name", "play.yml:", "call it prereqs_confirm"),
+    ("prereqs_packages_tools: jq", "prereqs_packages_tools: a list", "the text 'jq' on good", "[jq]"),
+    (
+        "prereqs_user: Bad User",
+        "controls[4].groups[0].name: an account",
+        "'Bad User', which is in prereqs_user, at",
+        "",
+    ),
+    ("prereqs_packages_tools: [jq, x y]", "controls[0].packages[1]", "which is in prereqs_packages_tools", ""),
+    ("prereqs_time_units: ''", "controls[3].units[0].name", "which is in prereqs_time_units", ""),
+    ("prereqs_root_code: opt", "controls[4].users[0].home", "'opt', which is in prereqs_root_code, at", ""),
+    ("prereqs_skip_controls: [prereqs/x]", "skip_controls[0]", "which is in prereqs_skip_controls", ""),
+)
+
+
+def test_a_role_in_somebody_elses_play_judges_its_own_input(site: Path) -> None:
+    playbook = site.parent / "play.yml"
+    roles = "".join(
+        f"    - role: nusy.dgx_spark.prereqs\n      ignore_errors: true\n      vars: {{{given}}}\n"
+        for given, *_ in GIVEN
+    )
+    playbook.write_text(f"- hosts: good\n  gather_facts: false\n  roles:\n{roles}")
+    _code, results = play(site, playbook, "--check")
+    judged = [line["result"] for line in results if line["action"] == "nusy.dgx_spark.ensure_state"]
+    for result, (given, wanted, found, fix) in zip(judged, GIVEN, strict=True):
+        error = result["error"]
+        assert wanted in error["wanted"] and found in error["found"] and fix in error["fix"] and error["why"], given
+        assert "controls" not in result and found in result["msg"]
+
+
+def test_options_of_modules_are_told_in_four_parts(site: Path) -> None:
+    playbook = site.parent / "play.yml"
+    playbook.write_text("""\
+- hosts: good
+  gather_facts: false
+  tasks:
+    - nusy.dgx_spark.ensure_state: {role: x, controls: [{id: x/a, files: [{pth: /etc/x}]}]}
+      ignore_errors: true
+    - nusy.dgx_spark.spark_facts: {gather_subset: [gpus]}
+      ignore_errors: true
+    - nusy.dgx_spark.spark_facts: {timeout: 1}
+      ignore_errors: true
+    - nusy.dgx_spark.ptxas_probe: {venv: /v, timeout: soon}
+      ignore_errors: true
+""")
+    _code, results = play(site, playbook, "--check")
+    told = [(line["result"]["error"]["wanted"], line["result"]["error"]["fix"]) for line in results]
+    assert [wanted.split(":")[0] for wanted, _fix in told] == [
+        "controls[0].files[0].pth", "gather_subset[0]", "2 to 300 s", "timeout",
+    ]  # fmt: skip
+    assert [fix for _wanted, fix in told] == ["call it path", "write gpu", "change timeout", "correct timeout"]
+    assert all(line["result"]["error"]["kind"] == "input" for line in results)
