@@ -25,21 +25,22 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as driver:
         path = Path(temporary) / "index.html"
-        path.write_text(html.render(drift_reports.demo()), encoding="utf-8")
+        path.write_text(html.render(drift_reports.site()), encoding="utf-8")
         chromium = shutil.which("chromium")
         browser = driver.chromium.launch(executable_path=chromium, headless=True, args=ARGUMENTS.split())
-        for size, viewport in SIZES.items():
+        for size, viewport in {**SIZES, "desktop": {"width": 1280, "height": 1190}}.items():
             for theme in ("light", "dark"):
                 context = browser.new_context(viewport=viewport, color_scheme=theme, reduced_motion="reduce")
                 page = context.new_page()
                 page.goto(path.as_uri())
-                page.locator("#host").select_option("spark-1")
-                page.locator("#list summary").first.click()
+                page.locator("#group").select_option("finding")
+                page.locator("#list summary", has_text="ptxas/environment").first.click()
                 page.mouse.move(0, 0)
                 page.evaluate("document.activeElement.blur()")
                 if size == "phone":
-                    page.locator("#list .host-head").first.scroll_into_view_if_needed()
-                    page.evaluate("scrollBy(0, document.querySelector('.host-head').getBoundingClientRect().top - 16)")
+                    page.evaluate(
+                        "scrollBy(0, document.querySelector('#list .card[open]').getBoundingClientRect().top - 16)"
+                    )
                 picture = folder / f"drift-report-{size}-{theme}.png"
                 page.screenshot(path=picture)
                 few = Image.open(picture).convert("RGB").quantize(128, dither=Image.Dither.NONE)

@@ -148,6 +148,32 @@ def test_grouping_by_finding_says_a_thing_once(opened):
     assert card.locator(".command code").inner_text().endswith("--limit spark-4,spark-1,spark-2,spark-3")
 
 
+def test_what_is_unknown_for_one_reason_is_said_once_however_it_is_grouped(opened):
+    found = opened(drift_reports.site())
+    found.choose(group="finding", state="unknown")
+    card = found.page.locator("#list .card")
+    assert card.count() == 1
+    assert "spark-5 · 12 controls" in card.locator("summary").inner_text()
+    card.locator("summary").click()
+    assert card.locator(".chips li").count() == 12
+
+
+def test_a_difference_is_marked_by_whole_words(opened):
+    found = opened(drift_reports.site(), fragment="#spark-1/ptxas/environment")
+    assert found.page.locator(".diff mark").all_inner_texts() == ["12.8", "13.0"]
+
+
+def test_what_no_run_repairs_has_advice_and_what_is_blocked_names_its_victim(opened):
+    found = opened(drift_reports.site(), fragment="#spark-3/ptxas/assembles")
+    assert "Upgrade Triton" in found.page.locator(".card[open] .remedy").inner_text()
+    assert found.page.locator(".card[open] .copy").count() == 0
+    found.page.evaluate("location.hash = '#spark-4/prereqs/root_code'")
+    found.page.wait_for_selector(".card[open] .copy")
+    command = found.page.locator(".card[open] .command code").inner_text()
+    assert command.endswith("""--limit spark-4 -e '{"prereqs_confirm": ["/opt/nusy"]}'""")
+    assert "may be taken over or lost" in found.page.locator(".card[open] .remedy").inner_text()
+
+
 @LOOKS
 def test_a_deep_link_opens_its_finding(opened, size, theme):
     found = opened(DEMO, size, theme, "#spark-1/ptxas/assembler")

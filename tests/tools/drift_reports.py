@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Drift reports for tests, demonstrations and measurements.
 
-``demo()`` is what a small site looks like on a bad day, ``fleet()`` is of any size,
-``hostile()`` is what an attacker on a node would like the operator's tools to swallow.
+``demo()`` is a small site on a bad day with every state once, ``site()`` the one that the
+documents show, ``fleet()`` is of any size, ``hostile()`` is what an attacker on a node would
+like the operator's tools to swallow.
 """
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
+
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.catalogue import read
 
 PLAYBOOK = "site.yml"
 DAY = 86400
@@ -272,6 +276,114 @@ def demo() -> dict[str, object]:
         "unused": ["prereqs/packages on spark-9, expires 2026-02-28"],
     }
     past = ((3, 0), (3, 0), (8, 9), (8, 9), (5, 36), (2, 36), (2, 9), (1, 9), (1, 9), (4, 9), (3, 9), (5, 25))
+    report["trend"] = [
+        {"id": f"run-{day}", "started": f"2026-01-{19 + day}T03:00:00Z", "mode": "check", "drifted": d, "unknown": u}
+        for day, (d, u) in enumerate(past)
+    ]
+    return report
+
+
+def site() -> dict[str, object]:
+    """The roles of this collection on six real-looking machines: what the documents show.
+
+    The catalogue is that of the tree, the evidence has the shape that its modules return.
+    """
+    names: dict[str, dict[str, object]] = {}
+    here = "ansible-playbook site.yml -i inventories/lab"
+    for role in ("prereqs", "ptxas"):
+        entries, problems = read(role, Path(__file__).resolve().parents[2] / "roles" / role)
+        if problems:
+            raise ValueError(problems)
+        for name, about in entries.items():
+            names[name] = {**about, "remedy": about["remedy"].replace("ansible-playbook site.yml", here)}
+    machine = "NVIDIA DGX Spark, NVIDIA GB10, driver 580.95.05, Ubuntu 24.04.3 LTS, kernel 6.14.0-1013-nvidia, 120 GiB"
+
+    def host(name: str, *findings: dict[str, object], **more: object) -> dict[str, object]:
+        found = {finding["id"]: finding for finding in findings}
+        controls = [found.get(name, {"id": name, "state": "in_sync"}) for name in names]
+        return {"name": name, "state": "reached", "reason": "", "machine": machine, "controls": controls, **more}
+
+    file = "file /etc/nusy/ptxas.env"
+    right = "TRITON_PTXAS_PATH=/usr/local/cuda-13.0/bin/ptxas"
+    ninja = _drifted("prereqs/packages_build", {"package ninja-build": "absent"}, {"package ninja-build": "installed"},
+                     "intentional", 0)  # fmt: skip
+    timer = "unit systemd-timesyncd.service"
+    clock = {"before": {f"{timer}: active": "inactive", f"{timer}: enabled": "disabled"},
+             "after": {f"{timer}: active": "active", f"{timer}: enabled": "enabled"}}  # fmt: skip
+    waiver = {"reason": "the clock comes from the rack until it is moved", "owner": "ana@lab.example",
+              "expires": "2026-03-31", "control": "prereqs/time_sync", "host": "spark-6",
+              "state": "drifted"}  # fmt: skip
+    lost = "ssh: connect to host 10.0.0.15 port 22: No route to host"
+    report = _document(
+        [
+            host(
+                "spark-1",
+                ninja,
+                _drifted(
+                    "ptxas/environment",
+                    {file: "TRITON_PTXAS_PATH=/usr/local/cuda-12.8/bin/ptxas"},
+                    {file: right},
+                    "corrective",
+                    3,
+                    task="ptxas : Ensure that the variables which count are set, and no others",
+                ),
+            ),
+            host(
+                "spark-2",
+                ninja,
+                _drifted(
+                    "ptxas/file_extra",
+                    {file: "TRITON_CACHE_DIR=/tmp/triton"},
+                    {file: "absent"},
+                    "corrective",
+                    9,
+                    reason="/etc/nusy/ptxas.env has lines that no control declares",
+                ),
+                _drifted("prereqs/time_sync", clock["before"], clock["after"], "corrective", 1),
+            ),
+            host(
+                "spark-3",
+                ninja,
+                _drifted(
+                    "ptxas/assembles",
+                    {"Triton 3.4.0 builds for sm_121a": "unrepairable"},
+                    {"Triton 3.4.0 builds for sm_121a": "ok or forced_ok"},
+                    "corrective",
+                    2,
+                    reason="Its own ptxas (CUDA 12.8.93) does not know sm_121a, and Triton 3.4.0 refuses the one of "
+                    "CUDA 13.0",
+                    task="ptxas : Ensure that the variables which count are set, and no others",
+                ),
+            ),
+            host(
+                "spark-4",
+                ninja,
+                _drifted(
+                    "prereqs/root_code",
+                    {"directory /opt/nusy: owner": "build:build"},
+                    {"directory /opt/nusy: owner": "nusy:nusy"},
+                    "blocked",
+                    12,
+                    blocked_by="prereqs_confirm: [/opt/nusy]",
+                    reason="/opt/nusy is not empty and belongs to somebody else",
+                ),
+            ),
+            host(
+                "spark-5",
+                *({"id": name, "state": "unknown", "reason": f"unreachable: {lost}"} for name in names),
+                state="unreachable",
+                reason=lost,
+            ),
+            host(
+                "spark-6",
+                {"id": "prereqs/time_sync", "state": "waived", "cause": "corrective", "waiver": waiver,
+                 "first_seen": "2026-01-11T03:00:00Z", "age_seconds": 20 * DAY, **clock},
+            ),
+        ],
+        names,
+    )  # fmt: skip
+    report["run"] = {**report["run"], "directory": "/home/ana/dgx_spark", "variables": []}  # type: ignore[dict-item]
+    past = ((2, 0), (2, 0), (9, 0), (9, 0), (4, 12), (4, 12), (3, 0), (1, 0), (1, 0), (2, 0), (4, 0), (4, 12))
     report["trend"] = [
         {"id": f"run-{day}", "started": f"2026-01-{19 + day}T03:00:00Z", "mode": "check", "drifted": d, "unknown": u}
         for day, (d, u) in enumerate(past)

@@ -67,6 +67,9 @@ def render(
 class _Board:
     def __init__(self, report: Report, color: bool, unicode: bool, columns: int, most_lines: int, more: str) -> None:
         self.report, self.color, self.unicode, self.columns = report, color, unicode, columns
+        # Machines that are all the same are told once, above.
+        machines = {host.machine for host in report.hosts if host.machine}
+        self.machine = machines.pop() if len(machines) == 1 and len(report.hosts) > 1 else ""
         self.most_lines, self.more = most_lines, self.say(more)
         self.arrow, self.mark = ("→", "…") if unicode else ("->", "...")
 
@@ -135,6 +138,8 @@ class _Board:
         lines += wrap(" | ".join([count(len(report.hosts), "host"), *counts]), self.columns)
         what = f"{report.what()}: {report.playbook}"
         lines += wrap(self.say(f"{what}, {report.started}, {report.seconds:.1f} s"), self.columns)
+        if self.machine:
+            lines += wrap(self.say(self.machine), self.columns)
         for problem in report.waiver_problems[:5]:
             lines += self.wrapped("waivers", self.say(problem), "critical")
         return lines
@@ -215,7 +220,7 @@ class _Board:
         told = f"{counts or 'no controls'}{tail}"
         name = clip(self.say(host.name), max(self.columns - 2 - width(told), 20), self.mark)
         lines = [f"{self.paint(name, 'strong')}  {told}"]
-        if host.machine:
+        if host.machine and not self.machine:
             lines += [f"  {line}" for line in wrap(self.say(host.machine), self.columns - 2)]
         if host.state == "partial":
             lines += self.wrapped("STOPPED", self.say(host.reason) or "a task failed and ended this host", "critical")
@@ -280,6 +285,7 @@ class _Board:
     def repairs(self, findings: list[Finding], hosts: list[Host], names: str = "") -> list[str]:
         """Each command once, after the controls it repairs, with what it may break."""
         commands: dict[str, list[str]] = {}
+        pasted = {finding.remedy(*hosts, names=names) for finding in findings if finding.control.is_command()}
         for finding in findings:
             if finding.control.remedy:
                 risks = commands.setdefault(finding.remedy(*hosts, names=names), [])
@@ -289,7 +295,8 @@ class _Board:
                     risks.append(finding.control.disrupts)
         lines: list[str] = []
         for command, risks in list(commands.items())[:MOST_REPAIRS]:
-            lines += self.indented("repair", wrap(self.say(command), self.columns - INDENT, " \\"), "strong")
+            told = wrap(self.say(command), self.columns - INDENT, " \\" if command in pasted else "")
+            lines += self.indented("repair", told, "strong")
             for risk in risks[:3]:
                 lines += self.wrapped("", f"careful: {self.say(risk)}", most=2)
         if len(commands) > MOST_REPAIRS:

@@ -58,6 +58,10 @@ class Control:
     remedy: str = ""
     disrupts: str = ""
 
+    def is_command(self) -> bool:
+        """Whether the remedy can be pasted; else it is advice. A command names its host."""
+        return "{host}" in self.remedy
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -123,8 +127,8 @@ class Finding:
         """The command to run. Names are data, and people paste this: what is not plain in one
         (Ansible splits a pattern at spaces and colons, too) is a `?` that matches it, and all is
         quoted. ``names`` stands for hosts that are too many to be written into a command."""
-        if not self.control.remedy:
-            return ""
+        if not self.control.is_command():
+            return self.control.remedy
         where = names or ",".join(re.sub(r"[^\w.-]", "?", host.name) for host in hosts)
         more = [next((host.repair_with for host in hosts if host.repair_with), ""), self.allowance()]
         return " ".join([self.control.remedy.replace("{host}", shlex.quote(where)), *filter(None, more)])
@@ -207,7 +211,7 @@ class Report:
         if self.counts["drifted"]:
             return "drift", "DRIFT"
         if self.counts["unknown"] or self.not_reached() or self.not_reached("partial"):
-            return "unknown", "NOT ALL KNOWN"
+            return "unknown", "NOT ALL KNOWN" if self.counts["in_sync"] or self.counts["waived"] else "NOTHING KNOWN"
         if not self.judged():
             return "incomplete", "NOTHING CHECKED"
         return "clean", "CLEAN"

@@ -37,7 +37,8 @@
 
   // The same quoting as the console board: people paste these commands.
   const quote = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
-  const command = ({ control, allow }, hosts) => [
+  const isCommand = (control) => control.remedy.includes("{host}");
+  const command = ({ control, allow }, hosts) => !isCommand(control) ? control.remedy : [
     control.remedy.replaceAll("{host}", () => quote(hosts.map((h) => h.name.replace(/[^\p{L}\p{N}_.-]/gu, "?")).join(","))),
     (hosts.find((h) => h.with) || {}).with, allow,
   ].filter(Boolean).join(" ");
@@ -70,10 +71,10 @@
     for (const [value, text] of values) select.append(make("option", { value, text }));
   }
   const names = (values) => [...new Set(values)].sort((a, b) => a.localeCompare(b, "en", { numeric: true })).map((n) => [n, n]);
-  fill(inputs.host, "all hosts", names(hosts.map((h) => h.name)));
-  fill(inputs.role, "all roles", names(report.controls.map((c) => c.role)));
-  fill(inputs.state, "all states", ORDER.map((s) => [s, WORDS.get(s).toLowerCase()]));
-  fill(inputs.severity, "all severities", SEVERITIES.map((s) => [s, s]));
+  fill(inputs.host, "all", names(hosts.map((h) => h.name)));
+  fill(inputs.role, "all", names(report.controls.map((c) => c.role)));
+  fill(inputs.state, "all", ORDER.map((s) => [s, WORDS.get(s).toLowerCase()]));
+  fill(inputs.severity, "all", SEVERITIES.map((s) => [s, s]));
   const group = byId("group");
   group.value = hosts.length > 30 ? "finding" : "host";
 
@@ -123,9 +124,19 @@
       if (!same.has(row.variant)) same.set(row.variant, []);
       same.get(row.variant).push(row);
     }
-    const groups = [...same.values()];
-    groups.sort((a, b) => a[0].variant.rank - b[0].variant.rank || b.length - a.length);
-    return groups.map((members) => () => card(members, true));
+    // Controls that are unknown for one reason are one thing to solve here, too.
+    const silent = new Map();
+    for (const members of same.values()) {
+      const { state, reason } = members[0].variant;
+      if (state !== "unknown" && state !== "not_selected") continue;
+      const key = `${state} ${reason || ""}`;
+      silent.set(key, [...(silent.get(key) || []), members]);
+    }
+    const bundled = new Set([...silent.values()].filter((groups) => groups.length > 2).flat());
+    const groups = [...same.values()].filter((members) => !bundled.has(members)).map((members) => [members, () => card(members, true)]);
+    for (const many of silent.values()) if (many.length > 2) groups.push([many.flat(), () => bundle(many.flat())]);
+    groups.sort(([a], [b]) => a[0].variant.rank - b[0].variant.rank || b.length - a.length);
+    return groups.map(([, build]) => build);
   }
 
   let units = [];
@@ -147,7 +158,7 @@
     byId("list").replaceChildren();
     const filtered = Object.values(inputs).some((input) => input.value);
     byId("reset").hidden = !filtered;
-    byId("count").textContent = `${many(found.length, "finding")} on ${many(new Set(found.map((r) => r.host)).size, "host")}` + (filtered ? " match the filters" : "");
+    byId("count").textContent = !found.length && !filtered ? "" : `${many(found.length, "finding")} on ${many(new Set(found.map((r) => r.host)).size, "host")}` + (filtered ? " match the filters" : "");
     for (const tile of document.querySelectorAll("button.tile")) tile.setAttribute("aria-pressed", String(tile.dataset.state === inputs.state.value));
     for (const link of document.querySelectorAll("#hosts button")) link.setAttribute("aria-pressed", String(link.dataset.host === inputs.host.value));
     if (found.length) more();
@@ -182,13 +193,17 @@
     ];
   }
 
+  function where(members) {
+    const names = new Set(members.map((row) => row.host.name));
+    return names.size === 1 ? members[0].host.name : many(names.size, "host");
+  }
+
   function card(members, byFinding) {
     const { variant, host } = members[0];
     const { control } = variant;
     const ages = members.map((row) => row.age).filter((age) => typeof age === "number");
     const age = ages.length ? Math.max(...ages.slice(0, 10000)) : null;
-    const where = byFinding ? (members.length === 1 ? host.name : many(members.length, "host")) : "";
-    const facts = [where, age === null ? "" : age < 1 ? "new" : `for ${duration(age)}`].filter(Boolean).join(" · ");
+    const facts = [byFinding ? where(members) : "", age === null ? "" : age < 1 ? "new" : `for ${duration(age)}`].filter(Boolean).join(" · ");
     const summary = make("summary", {},
       make("span", { class: "badges" }, ...badges(variant)),
       make("span", { class: "title" }, make("bdi", { text: control.title }), make("code", { class: "id", text: control.id }),
@@ -219,12 +234,12 @@
       make("summary", {},
         make("span", { class: "badges" }, make("span", { class: `badge state-${variant.state}`, text: WORDS.get(variant.state) })),
         make("span", { class: "title" }, make("bdi", { text: variant.reason || "no reason given" })),
-        make("span", { class: "facts", text: many(members.length, "control") })),
+        make("span", { class: "facts", text: [...(group.value === "finding" ? [where(members)] : []), many(new Set(members.map((row) => row.variant.control)).size, "control")].join(" · ") })),
       make("div", { class: "body" }, list));
     details.links = new Set(members.map((row) => link(row.host.name, row.variant.control.id)));
     details.fill = () => {
       if (list.childElementCount) return;
-      for (const { variant: v } of members) {
+      for (const v of new Map(members.map((row) => [row.variant.control, row.variant])).values()) {
         list.append(make("li", { "data-severity": v.control.severity, title: v.control.title }, make("code", { text: v.control.id }),
           make("span", { class: "hint", text: `${v.control.severity}, ${v.control.title}` })));
       }
@@ -239,7 +254,8 @@
     const parts = [];
     if (variant.changes.length) parts.push(diff(variant.changes));
     if (variant.reason) parts.push(make("p", { class: "reason", text: variant.reason }));
-    const facts = make("dl", {});
+    // First what to know and what to do, then what the control is about.
+    let facts = make("dl", {});
     const fact = (term, ...values) => facts.append(make("dt", { text: term }), make("dd", {}, ...values));
     if (variant.why) fact("Why", variant.why);
     else if (variant.state === "drifted") fact("Why", "not known: no record of what was last applied could be read");
@@ -248,14 +264,16 @@
       const [reason, owner, expires] = variant.waiver;
       fact("Waived until", `${expires}, ${owner}: ${reason}`);
     }
+    if (byFinding) fact(members.length === 1 ? "Host" : "Hosts", hostChips(members));
+    if (facts.childElementCount) parts.push(facts);
+    if (control.remedy && (variant.state === "drifted" || variant.state === "waived")) parts.push(remedy(variant, members.map((row) => row.host)));
+    facts = make("dl", { class: "about" });
     if (variant.task) fact("Task", variant.task);
-    if (control.rationale) fact("Reason for it", control.rationale);
+    if (control.rationale) fact("Why it matters", control.rationale);
     if (control.references && control.references.length) {
       fact("References", make("ul", {}, ...control.references.map((text) => make("li", {}, reference(text)))));
     }
-    if (byFinding) fact(members.length === 1 ? "Host" : "Hosts", hostChips(members));
-    parts.push(facts);
-    if (control.remedy && (variant.state === "drifted" || variant.state === "waived")) parts.push(remedy(variant, members.map((row) => row.host)));
+    if (facts.childElementCount) parts.push(facts);
     if (!byFinding) parts.push(make("a", { class: "permalink", href: link(host.name, control.id), text: "Link to this finding" }));
     return make("div", { class: "body" }, ...parts);
   }
@@ -304,6 +322,10 @@
     while (start < least && text[start] === other[start]) start += 1;
     let end = 0;
     while (end < least - start && text[text.length - 1 - end] === other[other.length - 1 - end]) end += 1;
+    // Whole words and numbers: 12.8 became 13.0, not 2.8 became 3.0.
+    const inWord = (char) => char !== undefined && /[\p{L}\p{N}.]/u.test(char);
+    while (start > 0 && inWord(text[start - 1])) start -= 1;
+    while (end > 0 && inWord(text[text.length - end])) end -= 1;
     // A mark over nearly everything says nothing, and none may split a surrogate pair.
     if (start + end < 3 || /[\ud800-\udfff]/.test(text)) return make("code", { text });
     const marked = text.slice(start, text.length - end);
@@ -311,6 +333,9 @@
   }
 
   function remedy(variant, where) {
+    if (!isCommand(variant.control)) {
+      return make("div", { class: "remedy" }, make("h3", { text: "Repair" }), make("p", { text: variant.control.remedy }));
+    }
     const code = make("code", { text: command(variant, where), tabindex: "0", "aria-label": "Command that repairs this" });
     const button = make("button", { class: "copy", type: "button", text: "Copy" });
     button.addEventListener("click", () => copy(code, button));

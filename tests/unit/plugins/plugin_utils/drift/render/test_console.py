@@ -128,3 +128,22 @@ def test_hostile_output_cannot_reach_the_terminal(unicode):
 
 def test_a_hostile_host_name_is_quoted_in_the_command():
     assert "'??touch??tmp?pwned????id??id?'" in render(drift_reports.hostile(), columns=140, most_lines=10_000)
+
+
+def test_machines_that_are_all_the_same_are_told_once():
+    board = render(drift_reports.site())
+    assert board.count("NVIDIA GB10") == 1
+    assert board.index("NVIDIA GB10") < board.index("UNREACHABLE")
+
+
+def test_advice_is_not_printed_as_a_command():
+    board = render(drift_reports.site())
+    assert "  repair   Upgrade Triton (3.6 and later bring a ptxas for this GPU), or\n" in board
+    assert """--limit spark-4 \\\n           -e '{"prereqs_confirm": ["/opt/nusy"]}'\n""" in board
+
+
+def test_a_report_that_knows_nothing_says_so():
+    report = copy.deepcopy(drift_reports.clean())
+    for control in report["hosts"][0]["controls"]:
+        control |= {"state": "unknown", "reason": "needs root"}
+    assert render(report).startswith("NOTHING KNOWN on spark-1, no drift seen\n")

@@ -21,7 +21,9 @@ def report_of(*controls, **host):
     }
 
 
-@pytest.mark.parametrize("report", [drift_reports.clean(), drift_reports.demo(), drift_reports.fleet(3, 30, 5)])
+@pytest.mark.parametrize(
+    "report", [drift_reports.clean(), drift_reports.demo(), drift_reports.site(), drift_reports.fleet(3, 30, 5)]
+)
 def test_the_reports_of_these_tests_are_reports(report):
     jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(report)
 
