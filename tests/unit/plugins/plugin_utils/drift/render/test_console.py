@@ -138,8 +138,8 @@ def test_machines_that_are_all_the_same_are_told_once():
 
 def test_advice_is_not_printed_as_a_command():
     board = render(drift_reports.site())
-    assert "  repair   Upgrade Triton (3.6 and later bring a ptxas for this GPU), or\n" in board
-    assert """--limit spark-4 \\\n           -e '{"prereqs_confirm": ["/opt/nusy"]}'\n""" in board
+    assert "  repair   Upgrade Triton (3.6 and later bring a ptxas for this GPU), or install\n" in board
+    assert """\n           --limit spark-4 -e '{"prereqs_confirm": ["/opt/nusy"]}'\n""" in board
 
 
 def test_a_report_that_knows_nothing_says_so():
