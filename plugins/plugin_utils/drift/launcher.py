@@ -93,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Refusal as refused:
         print(refused, file=sys.stderr)
         return refused.code
+    except KeyboardInterrupt:  # after the run, while the report was made
+        print("spark-drift: stopped; the report may not be there or not be whole", file=sys.stderr)
+        return exitcode.CRASH
 
 
 def _report(options: argparse.Namespace, more: list[str]) -> int:
@@ -131,7 +134,7 @@ def _report(options: argparse.Namespace, more: list[str]) -> int:
         run = Run(argv, env, directory / LOG, options.verbose)
         ended = run.wait()
     except OSError as error:
-        raise _unusable(directory, error, program) from error
+        raise _unusable(directory, error) from error
 
     def hostless() -> Refusal | None:
         return refusal.without_hosts(program, options.inventory, options.limit, env)
@@ -154,7 +157,7 @@ def _report(options: argparse.Namespace, more: list[str]) -> int:
             code=exitcode.CRASH,
         ) from error
     except OSError as error:
-        raise _unusable(directory, error, program) from error
+        raise _unusable(directory, error) from error
     if not outcome.report["hosts"] and not run.stopped:
         produce.clear(directory)
         raise hostless() or refusal.no_play_for(playbook, options.inventory)
@@ -192,11 +195,11 @@ def _claim(directory: Path) -> None:
         raise _unusable(directory, error) from error
 
 
-def _unusable(directory: Path, error: OSError, program: str = "") -> Refusal:
+def _unusable(directory: Path, error: OSError) -> Refusal:
     return Refusal(
         "output_unusable",
         wanted=f"to write the report into {directory}",
-        found=f"{error.strerror}: {error.filename or program or directory}",
+        found=f"{error.strerror}: {error.filename or directory}",
         why="without events, log and report of the run nothing can be told",
         fix="name a folder that you can write to, with room, as -o DIR (make drift ARGS='-o DIR')",
         code=exitcode.CRASH,

@@ -81,14 +81,24 @@ class Run:
 
     def _read(self) -> None:
         stream = cast(IO[str], self._process.stdout)
-        with self._log.open("w", encoding="utf-8") as log:
-            for line in stream:
-                log.write(line)
-                if self._verbose:
-                    sys.stderr.write(text.clean(line.rstrip("\n"), 4000) + "\n")
-                elif line.startswith(("TASK [", "RUNNING HANDLER [")):
-                    name = line[line.index("[") + 1 :].rpartition("]")[0]
-                    print(f"  {text.line(name, 100)}", file=sys.stderr, flush=True)
+        log: IO[str] | None = None
+        with contextlib.suppress(OSError):
+            log = self._log.open("w", encoding="utf-8", buffering=1)
+        for line in stream:
+            # With a full disk there is no log, but whoever writes must not be kept waiting.
+            if log is not None:
+                try:
+                    log.write(line)
+                except OSError:
+                    log = None
+            if self._verbose:
+                sys.stderr.write(text.clean(line.rstrip("\n"), 4000) + "\n")
+            elif line.startswith(("TASK [", "RUNNING HANDLER [")):
+                name = line[line.index("[") + 1 :].rpartition("]")[0]
+                print(f"  {text.line(name, 100)}", file=sys.stderr, flush=True)
+        if log is not None:
+            with contextlib.suppress(OSError):
+                log.close()
 
     @property
     def stopped(self) -> bool:

@@ -77,7 +77,7 @@ def produce(
     report = outcome.report
     outcome.problems += report.pop("_problems")
     _write(directory / REPORT, encode(report))
-    for name in formats:
+    for name in sorted(formats, key="console".__eq__):  # the board names the page, if there is one
         try:
             _render(name, report, directory, outcome, terminal or {})
         except Exception as error:
@@ -123,7 +123,9 @@ def terminal_of(stream: TextIO) -> dict[str, Any]:
 def _render(name: str, report: dict[str, Any], directory: Path, outcome: Outcome, terminal: dict[str, Any]) -> None:
     renderer = importlib.import_module(f"{_RENDERERS}.{name}")
     if name == "console":
-        outcome.console = renderer.render(report, **terminal, more=_shown(directory / FILES["html"]))
+        page = directory / FILES["html"]
+        more = page if page.exists() else directory / REPORT
+        outcome.console = renderer.render(report, **terminal, more=_shown(more))
     elif name == "envelope":
         folder = directory / ENVELOPES
         folder.mkdir(exist_ok=True)

@@ -156,3 +156,21 @@ def test_no_diff_without_diff_mode() -> None:
         task=task, host=SimpleNamespace(get_name=lambda: "h"), task_fields={"diff": False}, result=data
     )
     assert "secret" not in json.dumps(Adapter(check=True).result(result, "ok"))
+
+
+@pytest.mark.parametrize(
+    ("written", "fatal"),
+    [
+        ({}, False),
+        ({"any_errors_fatal": True}, True),
+        ({"any_errors_fatal": "yes"}, True),
+        ({"any_errors_fatal": "{{ perhaps }}"}, True),
+        ({"any_errors_fatal": False}, False),
+        ({"run_once": True}, True),
+    ],
+)
+def test_a_failure_that_ends_the_play_for_all_is_marked(written: dict[str, Any], fatal: bool) -> None:
+    task = SimpleNamespace(_uuid="u", name="T", action="x.y.z", loop=None, loop_with=None, _role=None, **written)
+    result = SimpleNamespace(task=task, host=SimpleNamespace(get_name=lambda: "h"), task_fields={}, result={})
+    described = Adapter(check=True).result(result, "failed")[0]
+    assert described.get("fatal", False) is fatal

@@ -206,3 +206,46 @@ def test_host_names_are_no_paths(name: str) -> None:
     assert "/" not in found
     assert not found.startswith(".")
     assert 0 < len(found) < 200
+
+
+def test_the_board_names_the_page_only_when_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    story = (RUN, CATALOGUE, *plays("h"), TASK, result(controls=evidence(a="in_sync", b="in_sync")), END)
+    (tmp_path / events.FILE).write_bytes(b"".join(events.encode(event) + b"\n" for event in story))
+    assert "index.html" in produce.produce(tmp_path, waivers=None, formats=("console", "html")).console
+    monkeypatch.setitem(produce.FILES, "html", "no/such/folder/index.html")
+    outcome = produce.produce(tmp_path, waivers=None, formats=("html", "console"))
+    assert len(outcome.problems) == 1
+    assert "report.json" in outcome.console
+
+
+def test_a_folder_of_somebody_is_not_ours(tmp_path: Path) -> None:
+    assert events.is_ours(tmp_path / "new")
+    assert events.is_ours(tmp_path)
+    (tmp_path / "index.html").write_text("mine")
+    assert not events.is_ours(tmp_path)
+    with pytest.raises(events.Foreign):
+        events.Lock(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    (tmp_path / events.FILE).write_bytes(events.encode({**RUN, "schema": "somebody's"}))
+    assert not events.is_ours(tmp_path)
+    (tmp_path / events.FILE).write_bytes(events.encode({"e": "run", "schema": events.SCHEMA, "id": "1"}))
+    assert events.is_ours(tmp_path)
+
+
+def test_hosts_of_a_play_that_ended_for_all_are_partial(tmp_path: Path) -> None:
+    task = {**TASK, "fatal": True}
+    failed = result("h", n={"failed": 1}, why="x", controls=evidence(a="in_sync"))
+    fine = result("g", controls=evidence(a="in_sync", b="in_sync"))
+    end = {**END, "bad": {"h": {"failures": 1}}}
+    document = report(tmp_path, RUN, CATALOGUE, *plays("g", "h"), task, fine, failed, end)
+    assert [host["state"] for host in document["hosts"]] == ["partial", "partial"]
+    rescued = report(tmp_path, RUN, CATALOGUE, *plays("g", "h"), task, fine, failed, END)
+    assert [host["state"] for host in rescued["hosts"]] == ["reached", "reached"]
+
+
+def test_tasks_of_one_name_are_several_controls(tmp_path: Path) -> None:
+    tasks = [{**TASK, "k": key, "role": "", "own": False} for key in "xyz"]
+    results = [result(k=key, n={state: 1}) for key, state in zip("xyz", ("ok", "changed", "unseen"), strict=True)]
+    document = report(tmp_path, RUN, *plays("h"), *tasks, *results, END)
+    ours = {name: state for name, state in states(document).items() if name.startswith("task:")}
+    assert ours == {"task:p/ensure": "in_sync", "task:p/ensure-2": "drifted", "task:p/ensure-3": "unknown"}

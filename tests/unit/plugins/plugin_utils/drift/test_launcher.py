@@ -99,3 +99,10 @@ def test_default_directory(
     monkeypatch.chdir(tmp_path)
     wanted = expected.replace("ROOT", str(places.ROOT)).replace("CWD", str(tmp_path))
     assert str(places.directory(configured)) == wanted
+
+
+def test_a_full_disk_keeps_nobody_waiting() -> None:
+    """What cannot be logged is still read: a full pipe would stop ansible-playbook for ever."""
+    run = process.Run(["seq", "200000"], dict(os.environ), Path("/dev/full"), verbose=False)
+    assert run.wait() == 0
+    assert not run.stopped
