@@ -296,6 +296,13 @@ options:
         description:
           - systemd units. An unset option is not managed. A drop-in of somebody else that
             overrides a directive of ours is drift.
+          - A unit that runs with an older file than is on disk is drift, whoever changed the file.
+            Judged are its unit file and drop-ins as declared here, those of its template, and
+            O(controls[].units[].restart_on). What each running unit was started with is noted in
+            C(/var/lib/nusy/started), for root only. Without root a file that changed after the
+            start makes the control C(unknown).
+          - A unit that is wanted active and whose conditions do not hold here is C(unknown), with
+            the condition named (systemd 250 or later).
         type: list
         elements: dict
         default: []
@@ -310,10 +317,11 @@ options:
             description: Started at boot.
             type: bool
           active:
-            description: Running now.
+            description: Running now. With V(false) also one that systemd would start again by itself is stopped.
             type: bool
           masked:
-            description: Cannot be started at all.
+            description: Cannot be started at all, at any boot. A unit that somebody masked is unmasked
+              for O(controls[].units[].enabled) or O(controls[].units[].active) only when O(confirm) names it.
             type: bool
           content:
             description: Text of C(/etc/systemd/system/<name>).
@@ -323,12 +331,17 @@ options:
             type: dict
             default: {}
           restart_on:
-            description: Further files whose change makes the running unit stale.
+            description:
+              - Further files that it reads when it starts. Another role may declare them; a check cannot
+                know what that role is going to change in the same run. Directories are not looked into.
             type: list
             elements: str
             default: []
           on_change:
-            description: What a running unit gets when one of its files changed.
+            description:
+              - What a running unit gets when one of its files changed. V(reload) is for what the service
+                reads; a changed unit file or drop-in needs a restart and gets it. With V(none) nobody
+                judges what it runs with.
             type: str
             choices: [restart, reload, none]
             default: restart

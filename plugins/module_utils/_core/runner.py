@@ -39,6 +39,7 @@ class Stat:
     uid: int
     gid: int
     size: int = 0
+    changed: float = 0.0  # when content, owner, mode or name last changed; nobody can set it
 
     @property
     def octal(self) -> str:
@@ -139,7 +140,7 @@ class HostReader:
             raise Unreadable(f"{path}: {error.strerror}") from error
         kinds = {stat_module.S_IFREG: "file", stat_module.S_IFDIR: "directory", stat_module.S_IFLNK: "link"}
         kind = kinds.get(stat_module.S_IFMT(found.st_mode), "other")
-        return Stat(kind, stat_module.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_size)
+        return Stat(kind, stat_module.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_size, found.st_ctime)
 
     def listdir(self, path: str) -> tuple[str, ...] | None:
         try:

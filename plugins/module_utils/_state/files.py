@@ -22,7 +22,13 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import S
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import HIDDEN
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Stat, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import paths
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import File, Sheet, Unknown, World
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
+    UNIT_DIRECTORY,
+    File,
+    Sheet,
+    Unknown,
+    World,
+)
 
 SECRET = re.compile(r"\$\{secret:([A-Za-z0-9_]+)\}")
 # A diff in a report is for reading; the file itself is on the node.
@@ -198,17 +204,9 @@ def plan_file(
             sheet.differs(key, "absent" if found.stat is None else "present", "present")
         return
     paths.expect_accounts(file, world, first)
-    if found.stat is not None and found.stat.kind in ("directory", "other"):
-        first.differs(key, found.stat.kind, "file", f"a {found.stat.kind} is in the place of the file")
-        for sheet in owners[1:]:
-            sheet.differs(key, found.stat.kind, "file")
-            world.allows(sheet, file.path)
-        if not world.allows(first, file.path):
+    if found.stat is not None and found.stat.kind != "file":
+        if not _clears_the_way(file.path, found, key, world, owners):
             return
-        first.will("move_aside", file.path)
-        found = paths.Seen(None)
-    elif found.stat is not None and found.stat.kind == "link":
-        first.differs(key, f"link to {found.target}", "file")
         found = paths.Seen(None)
     if isinstance(found.content, Unknown):
         for sheet in owners:
@@ -232,6 +230,27 @@ def plan_file(
     # Here and not with whoever differs: the order of the document is the order of its steps.
     first.will("write_file", file.path)
     world.files.add(file.path)
+
+
+def _clears_the_way(path: str, found: paths.Seen, key: str, world: World, owners: Sequence[Sheet]) -> bool:
+    """Something that is no file is in its place. A link is replaced; what may hold data is moved when it is named.
+
+    A link to /dev/null is how an administrator says "never" to systemd and its kind. Of a unit it is the mask.
+    """
+    kind = found.stat.kind if found.stat is not None else ""
+    what = f"link to {found.target}" if kind == "link" else kind
+    never = found.target == "/dev/null"
+    folder, name = os.path.split(path)
+    victim = name if never and folder == UNIT_DIRECTORY else path
+    for sheet in owners:
+        reason = f"a {what} is in the place of the file" if sheet is owners[0] and (never or kind != "link") else ""
+        sheet.differs(key, what, "file", reason)
+    if kind == "link" and not never:
+        return True
+    allowed = [world.allows(sheet, victim) for sheet in owners]
+    if allowed[0] and kind != "link":
+        owners[0].will("move_aside", path)
+    return allowed[0]
 
 
 def _plan_absent(file: File, found: paths.Seen, world: World, sheet: Sheet) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Change, Step, Value
 
+UNIT_DIRECTORY = "/etc/systemd/system"
+
 
 @dataclass(frozen=True)
 class Unknown:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -56,7 +57,7 @@ def path_of(role: str) -> str:
 
 def read(reader: Reader, role: str) -> Record:
     try:
-        if not _trusted(reader):
+        if not trusted(reader, FOLDER):
             return Record(readable=False)
         key = (reader.read(KEY) or "").strip()
         text = reader.read(path_of(role))
@@ -73,9 +74,9 @@ def read(reader: Reader, role: str) -> Record:
     return Record(controls, key, text=text)
 
 
-def _trusted(reader: Reader) -> bool:
+def trusted(reader: Reader, place: str) -> bool:
     """Only what root alone can write says who moved; a folder of somebody else could say anything."""
-    found = [reader.stat(folder) for folder in ("/var/lib/nusy", FOLDER)]
+    found = [reader.stat(folder) for folder in (os.path.dirname(place), place)]
     return all(stat is None or (stat.kind == "directory" and stat.uid == 0 and not stat.mode & 0o022) for stat in found)
 
 
@@ -101,7 +102,7 @@ def substitute_deep(value: object, known: Mapping[str, str]) -> object:
 
 def write(document: Document, record: Record, left: Iterable[Control], reader: Reader, writer: Writer) -> None:
     """Record the controls that hold at the end of a run; blocked or skipped ones keep what they had."""
-    if not _trusted(reader):
+    if not trusted(reader, FOLDER):
         return
     for folder in ("/var/lib/nusy", FOLDER):
         if reader.stat(folder) is None:

@@ -40,12 +40,11 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     Document,
     File,
     Sheet,
-    Unit,
     Unknown,
     World,
 )
 
-WRITES = ("write_file", "remove_file")
+WRITES = ("write_file", "remove_file", "make_link", "move_aside")
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,7 @@ class EnsureState:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.title = f"role {document.role}"
+        self._units = [unit for control in document.selected for unit in control.units]
         self._files = {control.id: files_of(control, document.role) for control in document.selected}
         self._directories = {d.path: d for control in document.selected for d in control.directories}
         self._wholes = files.assemble(
@@ -107,7 +107,7 @@ class EnsureState:
             ),
             kernel.observe(reader, document.role, controls),
             mounts.observe(reader, [m for c in controls for m in c.mounts]),
-            units.observe(reader, [u for c in controls for u in c.units]),
+            units.observe(reader, document.role, self._units),
             record.read(reader, document.role),
         )
 
@@ -129,20 +129,18 @@ class EnsureState:
         planned: set[str] = set()
         for control in document.selected:
             self._judge_control(control, seen, world, sheets, extra, planned)
-        # Units last: a file of a later control may be what makes one stale.
+        # Units last: a file of a later control may be what makes one restart.
         changing = {s.target for sheet in (*sheets.values(), extra) for s in sheet.steps if s.action in WRITES}
         ending: list[Step] = []
         for control in document.selected:
             for unit in control.units:
-                stale = not changing.isdisjoint(_watched(unit))
-                ending += units.plan(unit, seen.units, world, sheets[control.id], files_change=stale)
+                ending += units.plan(unit, seen.units, world, sheets[control.id], changing=changing)
         for sheet in (*sheets.values(), extra):
             for victim in sheet.victims:
                 meant = nearest(victim, world.unused)
                 if meant:
                     sheet.reasons.append(f"{document.confirm_variable} has {meant}: is {victim} meant?")
-        owing = [Step("owe_restart", step.target, (), step.control) for step in ending]
-        steps = [*owing, *(s for sheet in (*sheets.values(), extra) for s in sheet.steps), *ending]
+        steps = [*(s for sheet in (*sheets.values(), extra) for s in sheet.steps), *_once(ending)]
         controls = [self._verdict(control, sheets.get(control.id), seen.record) for control in document.controls]
         if self._wholes:
             controls.append(self._verdict(ControlSpec(extra.control), extra, seen.record))
@@ -205,6 +203,9 @@ class EnsureState:
                 why="the steps that rely on these would fail after others were done; nothing was changed",
                 fix="correct the declaration, or what is in its way on the node, and run the play again",
             )
+        # What runs now, before any of its files changes: a run that is killed leaves its restarts to the next.
+        with doing(f"a note of what the units of {self.title} run with"):
+            units.remember(reader, writer, role=self.document.role, declared=self._units)
         carry_out(plan.steps, self._actions(), reader, writer)
         started = (step.target for step in plan.steps if step.action in ("start_unit", "restart_unit"))
         units.survived(unique(started), writer)
@@ -244,12 +245,14 @@ class EnsureState:
             "own_root": partial(mounts.own_root, confirmed=confirmed),
             "reload_manager": units.reload_manager,
             **dict.fromkeys(units.VERBS, units.change),
-            **dict.fromkeys(("restart_unit", "reload_unit"), units.pay),
-            "owe_restart": units.owe,
+            **dict.fromkeys(units.STARTS, partial(units.start, role=document.role, declared=self._units)),
         }
 
     def settle(self, left: Plan, reader: Reader, writer: Writer) -> None:
-        """After a real run: leave the record, then say what could not be ensured."""
+        """After a real run: leave notes and the record, then say what could not be ensured."""
+        if reader.is_root():
+            with doing(f"a note of what the units of {self.title} run with"):
+                units.remember(reader, writer, role=self.document.role, declared=self._units)
         not_ours = frozenset(c.id for c in self.document.controls for a in c.assertions if a.state == "unknown")
         open_ends = [
             control
@@ -271,9 +274,6 @@ class EnsureState:
             )
 
 
-WRITES = ("write_file", "remove_file")
-
-
 def _collapsed(steps: list[Step]) -> tuple[Step, ...]:
     """Neighbours that do the same once. Equal steps further apart are there for a reason."""
     kept: list[Step] = []
@@ -283,8 +283,13 @@ def _collapsed(steps: list[Step]) -> tuple[Step, ...]:
     return tuple(kept)
 
 
-def _watched(unit: Unit) -> tuple[str, ...]:
-    return (*(file.path for file in units.files_of(unit)), *unit.restart_on)
+def _once(ending: list[Step]) -> list[Step]:
+    """One restart of a unit, whoever asks for it; it does what a reload would."""
+    verbs: dict[str, Step] = {}
+    for step in ending:
+        if step.target not in verbs or step.action == "restart_unit":
+            verbs[step.target] = step
+    return list(verbs.values())
 
 
 def _writes(path: str, sheets: tuple[Sheet, ...]) -> bool:

@@ -1,29 +1,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """systemd units: their files, drop-ins and state, as the running manager sees them.
 
-A restart that a change makes necessary is *owed* before the change is made (a marker in
-/run) and paid at the end. A run killed in between leaves the marker, and the next run,
-or check, knows. No clock is involved, and a reboot pays every debt by itself.
+A unit is restarted when this run changes one of its files, and when it is found to run with an
+older one than is on disk, whoever changed that (``started`` knows).
 
 Private to nusy.dgx_spark: other collections must not import this.
 """
 
 from __future__ import annotations
 
-import os
+import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Reader, Unreadable, Writer
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import File, Sheet, Unit, Unknown, World
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import started
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.dropins import overrides
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
+    UNIT_DIRECTORY,
+    File,
+    Sheet,
+    Unit,
+    Unknown,
+    World,
+)
 
 SYSTEMCTL = "/usr/bin/systemctl"
-UNIT_DIRECTORY = "/etc/systemd/system"
-OWED = "/run/nusy/owed"
+ANALYZE = "/usr/bin/systemd-analyze"
 PROPERTIES = (
     "Id",
     "LoadState",
@@ -34,19 +41,14 @@ PROPERTIES = (
     "NeedDaemonReload",
     "ConditionResult",
     "ConditionTimestampMonotonic",
+    "InvocationID",
+    "InactiveExitTimestampMonotonic",
+    "ExecMainStartTimestampMonotonic",
+    "StateChangeTimestampMonotonic",
 )
-# Directives that a later drop-in adds to and does not replace: systemd.unit(5), .exec(5), .service(5).
-ADDITIVE = frozenset(
-    (
-        *("After", "Before", "Requires", "Requisite", "Wants", "BindsTo", "PartOf", "Upholds", "Conflicts"),
-        *("OnFailure", "OnSuccess", "Documentation", "Environment", "EnvironmentFile", "PassEnvironment"),
-        *("UnsetEnvironment", "ExecCondition", "ExecStartPre", "ExecStartPost", "ExecStop", "ExecStopPost"),
-        *("ExecReload", "SupplementaryGroups", "ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths"),
-        *("BindPaths", "BindReadOnlyPaths", "LoadCredential", "SetCredential", "WantedBy", "RequiredBy"),
-        *("Alias", "Also"),
-    )
-)
-VERBS = ("enable_unit", "disable_unit", "mask_unit", "unmask_unit", "start_unit", "stop_unit")
+VERBS = ("enable_unit", "disable_unit", "mask_unit", "unmask_unit", "stop_unit")
+STARTS = ("start_unit", "restart_unit", "reload_unit")
+FAILED_CONDITION = re.compile(r": ((?:Condition|Assert)\w+=.*) failed\.$", re.MULTILINE)
 # A stop may take TimeoutStopSec (90 s) and a start TimeoutStartSec (90 s) by systemd's defaults.
 CHANGE_SECONDS = 300.0
 # systemd calls a simple service started before its program has run: time to fail in.
@@ -60,7 +62,10 @@ class SeenUnit:
     file_state: str
     needs_reload: bool
     sub: str = ""
-    refused: bool = False  # systemd was asked to start it and skipped it: a Condition…= does not hold here
+    refusal: str = ""  # why systemd would skip a start: the Condition…= that does not hold here
+    invocation: str = ""
+    since: float = 0.0  # when this instance began, in seconds since the epoch
+    reloaded: float = 0.0  # at the latest; whatever the state was about
     foreign: tuple[tuple[str, str], ...] = ()  # (drop-in that is not ours, directive of ours that it sets)
 
     @property
@@ -68,11 +73,17 @@ class SeenUnit:
         """A service that dies and is restarted for ever spends its time "activating (auto-restart)"."""
         return self.active in ("active", "reloading", "activating") and not self.sub.startswith("auto-restart")
 
+    @property
+    def is_stopped(self) -> bool:
+        """Such a service is neither: it will be back in a moment."""
+        return self.active in ("", "inactive", "failed")
+
 
 @dataclass(frozen=True)
 class Seen:
     units: Mapping[str, SeenUnit]
-    owed: frozenset[str]
+    declared: tuple[Unit, ...] = ()
+    started: started.Seen = field(default_factory=started.Seen)
 
 
 def files_of(unit: Unit) -> list[File]:
@@ -88,6 +99,13 @@ def is_template(name: str) -> bool:
     return "@." in name
 
 
+def own_files(unit: Unit, declared: Sequence[Unit]) -> tuple[str, ...]:
+    """Paths of the unit file and drop-ins; an instance has those of its template, too."""
+    template = re.sub("@.*[.]", "@.", unit.name)
+    sources = [unit, *(other for other in declared if other.name == template != unit.name)]
+    return tuple(file.path for source in sources for file in files_of(source))
+
+
 def parse_show(text: str) -> list[dict[str, str]]:
     """Blocks of ``systemctl show``: Key=Value lines, one block a unit, blank lines between."""
     blocks: list[dict[str, str]] = []
@@ -98,9 +116,9 @@ def parse_show(text: str) -> list[dict[str, str]]:
     return blocks
 
 
-def observe(reader: Reader, wanted: Sequence[Unit]) -> Seen | Unknown:
+def observe(reader: Reader, role: str, wanted: Sequence[Unit]) -> Seen | Unknown:
     if not wanted:
-        return Seen({}, frozenset())
+        return Seen({})
     every = dict.fromkeys(name for unit in wanted for name in (unit.name, *unit.alternatives))
     names = [name for name in every if not is_template(name)]
     # A template has files and no state; systemctl refuses to show one.
@@ -112,77 +130,75 @@ def observe(reader: Reader, wanted: Sequence[Unit]) -> Seen | Unknown:
         blocks = parse_show(done.out)
         if not done.ok or len(blocks) != len(names):
             return Unknown(f"systemd does not answer: {one_line(done.said(1))}")
+    boot = started.boot_time()
     for name, block in zip(names, blocks, strict=True):
-        declared = [unit for unit in wanted if unit.name == name]
-        units[name] = SeenUnit(
-            load=block.get("LoadState", ""),
-            active=block.get("ActiveState", ""),
-            file_state=block.get("UnitFileState", ""),
-            needs_reload=block.get("NeedDaemonReload") == "yes",
-            sub=block.get("SubState", ""),
-            refused=block.get("ConditionResult") == "no" and block.get("ConditionTimestampMonotonic", "0") != "0",
-            foreign=_overrides(reader, declared, block.get("DropInPaths", "").split()),
-        )
-    try:
-        owed = frozenset(reader.listdir(OWED) or ())
-    except Unreadable:
-        owed = frozenset()
-    return Seen(units, owed)
+        ours = {file.path: file.content for unit in wanted if unit.name == name for file in files_of(unit)}
+        units[name] = _seen(block, boot, overrides(reader, ours, block.get("DropInPaths", "").split()))
+    for name in dict.fromkeys(name for unit in wanted if unit.active for name in (unit.name, *unit.alternatives)):
+        if units[name].load == "loaded" and not units[name].is_active:
+            units[name] = replace(units[name], refusal=_refusal(reader, name, units[name].refusal))
+    watched = [path for unit in wanted for path in (*own_files(unit, wanted), *unit.restart_on)]
+    return Seen(units, tuple(wanted), started.observe(reader, role, watched))
 
 
-def directives(text: str) -> set[str]:
-    """``Section/Directive`` names that a unit file sets."""
-    found, section = set(), ""
-    for line in (raw.strip() for raw in text.splitlines()):
-        if line.startswith("[") and line.endswith("]"):
-            section = line[1:-1]
-        elif "=" in line and not line.startswith(("#", ";")):
-            found.add(f"{section}/{line.split('=', 1)[0].strip()}")
-    return found
+def _seen(block: Mapping[str, str], boot: float, foreign: tuple[tuple[str, str], ...]) -> SeenUnit:
+    def at(name: str) -> float:
+        """Counted in µs since the boot."""
+        return int(block.get(f"{name}TimestampMonotonic") or 0) / 1e6
+
+    skipped = block.get("ConditionResult") == "no" and at("Condition") > 0
+    return SeenUnit(
+        load=block.get("LoadState", ""),
+        active=block.get("ActiveState", ""),
+        file_state=block.get("UnitFileState", ""),
+        needs_reload=block.get("NeedDaemonReload") == "yes",
+        sub=block.get("SubState", ""),
+        refusal="a condition of the unit did not hold when it was last tried" if skipped else "",
+        invocation=block.get("InvocationID", ""),
+        # A service that systemd starts again by itself has not always been inactive in between.
+        since=boot + (at("ExecMainStart") or at("InactiveExit")),
+        reloaded=boot + at("StateChange"),
+        foreign=foreign,
+    )
 
 
-def _overrides(reader: Reader, declared: Sequence[Unit], dropins: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Drop-ins of somebody else that set, after ours, what ours set. systemd lists them in order."""
-    ours = {file.path: file.content for unit in declared for file in files_of(unit)}
-    if not ours:
-        return ()
-    set_so_far = {d for path, text in ours.items() if path not in dropins for d in directives(text)}
-    found = []
-    for path in dropins:
-        if path in ours:
-            set_so_far |= directives(ours[path])
-            continue
-        try:
-            text = reader.read(path) or ""
-        except Unreadable:
-            continue
-        found += [
-            (path, directive)
-            for directive in sorted(directives(text) & set_so_far)
-            if directive.partition("/")[2] not in ADDITIVE
-        ]
-    return tuple(found)
+def _refusal(reader: Reader, name: str, remembered: str) -> str:
+    """What keeps it from starting now. systemd itself only remembers its last attempt."""
+    done = reader.run([ANALYZE, "condition", f"--unit={name}"], timeout=30)
+    failed = FAILED_CONDITION.findall(done.err + done.out)
+    if done.ok:
+        return ""
+    # Before systemd 250 it does not know --unit and says nothing of conditions.
+    return f"{', '.join(failed)} failed" if failed else remembered
 
 
-def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, files_change: bool) -> list[Step]:
-    """Judge one unit. Returns the steps that wait for the end of the document (restarts)."""
+def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, changing: Collection[str]) -> list[Step]:
+    """Judge one unit. Returns the steps that wait for the end of the document (restarts).
+
+    ``changing``: paths that the steps planned so far write, or take away.
+    """
     if isinstance(seen, Unknown):
         sheet.cannot_see(seen.reason)
         return []
+    own = own_files(unit, seen.declared)
+    # Another control may declare the files of the same unit: one start, and it comes after them.
+    every = [path for other in seen.declared if other.name == unit.name for path in own_files(other, seen.declared)]
+    read = [path for other in seen.declared if other.name == unit.name for path in other.restart_on]
     unit = replace(unit, name=_present(unit, seen))
     found = seen.units[unit.name]
     key = f"unit {unit.name}"
+    redefined = not set(every).isdisjoint(changing)
     for path, directive in found.foreign:
         sheet.differs(f"{key}: {directive}", f"overridden by {path}", "as declared", f"{path} overrides {directive}")
         if world.allows(sheet, path):
             sheet.will("move_aside", path)
-            files_change = True
+            redefined = True
     there = found.load not in ("not-found", "") or unit.content is not None
     if not there and not world.installing and (unit.enabled or unit.active):
         world.relies(sheet, f"unit {unit.name} is brought by a package or another role")
-    if files_change or found.needs_reload:
+    if redefined or found.needs_reload:
         sheet.will("reload_manager", "systemd")
-    if found.needs_reload and not files_change:
+    if found.needs_reload and not redefined:
         sheet.differs(f"{key}: files", "newer than what systemd has loaded", "loaded")
     if sheet.victims and found.load == "not-found":
         # The installation that would bring it is blocked: named as drift, and nothing to do yet.
@@ -191,34 +207,69 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, files_
                 sheet.differs(f"{key}: {name}", "absent", name)
         return []
     state = found.file_state or ("absent" if not there or found.load == "not-found" else "unknown")
-    if unit.masked is not None and (state == "masked") != unit.masked:
-        sheet.differs(f"{key}: masked", state == "masked", unit.masked)
+    masked: Value = state == "masked" or ("until the next boot" if state == "masked-runtime" else False)
+    if unit.masked is not None and masked != unit.masked:
+        sheet.differs(f"{key}: masked", masked, unit.masked)
         sheet.will("mask_unit" if unit.masked else "unmask_unit", unit.name)
-    elif unit.masked is None and state == "masked" and (unit.enabled or unit.active):
+    elif masked and unit.masked is None and (unit.enabled or unit.active):
         # Somebody masked it on purpose: nothing of it works until that is undone, by name.
-        sheet.differs(f"{key}: masked", True, False, f"{unit.name} is masked")
+        sheet.differs(f"{key}: masked", masked, False, f"{unit.name} is masked")
         if not world.allows(sheet, unit.name):
             return []
         sheet.will("unmask_unit", unit.name)
     if unit.enabled is not None and not _as_wanted(state, enabled=unit.enabled):
         sheet.differs(f"{key}: enabled", state, "enabled" if unit.enabled else "disabled")
         sheet.will("enable_unit" if unit.enabled else "disable_unit", unit.name)
-    stale = files_change or unit.name in seen.owed
-    if unit.active and not found.is_active and found.refused and not stale:
+    if unit.active and not found.is_active and found.refusal and not redefined:
         # A start "succeeds" and starts nothing: neither drift that can be mended nor fine.
-        sheet.cannot_see(f"systemd skips {unit.name} on this machine: a condition of the unit does not hold")
-    elif unit.active is not None and unit.active != found.is_active:
+        sheet.cannot_see(f"systemd would not start {unit.name} on this machine: {found.refusal}")
+        return []
+    changed = redefined or not set(read).isdisjoint(changing)
+    if (unit.active is True and not found.is_active) or (unit.active is False and not found.is_stopped):
         sheet.differs(f"{key}: active", found.active or "inactive", "active" if unit.active else "inactive")
         if not unit.active:
             sheet.will("stop_unit", unit.name)
-        elif not stale:
+        elif not changed or unit.on_change == "none":
             sheet.will("start_unit", unit.name)
-    elif unit.name in seen.owed and found.is_active and not files_change and unit.on_change != "none":
-        sheet.differs(f"{key}: running", "with an older configuration", "with the one on disk")
+    older = _older(unit, own, seen, changing, sheet)
+    if older:
+        sheet.differs(f"{key}: running", f"with an older {', '.join(older)}", "with the one on disk")
     # Restart also where a start would do: installing the package may start it with its own configuration.
-    if stale and unit.on_change != "none" and (unit.active or (unit.active is None and found.is_active)):
-        return [Step(f"{unit.on_change if found.is_active else 'restart'}_unit", unit.name, (), sheet.control)]
-    return []
+    wanted = unit.active or (unit.active is None and found.is_active)
+    if not wanted or unit.on_change == "none" or not (changed or older):
+        return []
+    # A reload applies what the service reads, never what systemd reads of it.
+    reload = unit.on_change == "reload" and found.is_active and not redefined and set(older).isdisjoint(own)
+    return [Step("reload_unit" if reload else "restart_unit", unit.name, (), sheet.control)]
+
+
+def _older(unit: Unit, own: Sequence[str], seen: Seen, changing: Collection[str], sheet: Sheet) -> tuple[str, ...]:
+    """Files that are newer on disk than in the running unit, but for those this run changes anyway."""
+    found, notes = seen.units[unit.name], seen.started.notes
+    if not found.is_active or unit.active is False or unit.on_change == "none":
+        return ()
+    note = notes.units.get(unit.name)
+    older = []
+    for path in dict.fromkeys((*own, *unit.restart_on)):
+        if path in changing:
+            continue
+        digest, ours = seen.started.digests[path], path in own
+        read = found.since if ours or unit.on_change == "restart" else max(found.since, found.reloaded)
+        # What systemd has not loaded nobody runs with, however late it was started.
+        later = seen.started.changed[path] >= read or (ours and found.needs_reload)
+        if not notes.readable:
+            if later:
+                sheet.cannot_see(
+                    f"{path} changed after {unit.name} was started, and {started.FOLDER}, "
+                    "which tells whether it runs with an older one, is for root only"
+                )
+        elif note is None:
+            continue
+        elif isinstance(digest, Unknown):
+            sheet.cannot_see(f"cannot tell whether {unit.name} runs with an older one: {digest.reason}")
+        elif note.files.get(path, digest) != digest and (note.invocation == found.invocation or later):
+            older.append(path)
+    return tuple(older)
 
 
 def _present(unit: Unit, seen: Seen) -> str:
@@ -242,23 +293,56 @@ def _as_wanted(state: str, *, enabled: bool) -> bool:
 def change(step: Step, _reader: Reader, writer: Writer) -> None:
     """``<verb>_unit`` is systemctl's verb."""
     verb = step.action.removesuffix("_unit")
-    _check(writer.run([SYSTEMCTL, verb, "--", step.target], timeout=CHANGE_SECONDS), step.target, writer)
+    # A mask may end at the next boot, or not, or be there in both ways.
+    for options in ((), ("--runtime",)) if verb == "unmask" else ((),):
+        argv = [SYSTEMCTL, verb, *options, "--", step.target]
+        _check(writer.run(argv, timeout=CHANGE_SECONDS), step.target, writer)
 
 
 def reload_manager(_step: Step, _reader: Reader, writer: Writer) -> None:
     _check(writer.run([SYSTEMCTL, "daemon-reload"], timeout=CHANGE_SECONDS), "", writer)
 
 
-def owe(step: Step, reader: Reader, writer: Writer) -> None:
-    for folder in (os.path.dirname(OWED), OWED):
-        if reader.stat(folder) is None:
-            writer.mkdir(folder, mode=0o755, uid=0, gid=0)
-    writer.write(f"{OWED}/{step.target}", "", mode=0o644, uid=0, gid=0)
-
-
-def pay(step: Step, reader: Reader, writer: Writer) -> None:
+def start(step: Step, reader: Reader, writer: Writer, *, role: str, declared: Sequence[Unit]) -> None:
+    """Start, restart or reload, and note with what: what was there before, for it may change meanwhile."""
+    paths = [path for unit, own in _called(step.target, declared) for path in (*own, *unit.restart_on)]
+    before = started.observe(reader, role, paths)
     change(step, reader, writer)
-    writer.remove(f"{OWED}/{step.target}")
+    if paths:
+        done = reader.run([SYSTEMCTL, "show", "--no-pager", "--property=InvocationID", "--", step.target], timeout=30)
+        invocation = parse_show(done.out)[0].get("InvocationID", "") if done.ok else ""
+        note = started.Note(invocation, before.known(paths))
+        started.write(reader, writer, role, before.notes, {**before.notes.units, step.target: note})
+
+
+def remember(reader: Reader, writer: Writer, *, role: str, declared: Sequence[Unit]) -> None:
+    """Note with what each unit runs, as far as nothing says that it runs with something older.
+
+    One that is met for the first time is taken to run with what is there. One that does not run gets a
+    note, too: a package of this run may start it before its files are written.
+    """
+    seen = observe(reader, role, declared)
+    if isinstance(seen, Unknown):
+        return
+    # Those of units that are skipped this time, or not declared any more, stay as they are.
+    notes = dict(seen.started.notes.units)
+    for name, found in seen.units.items():
+        units = _called(name, declared)
+        older = any(_older(unit, own, seen, (), Sheet("")) for unit, own in units)
+        paths = [path for unit, own in units for path in (*own, *unit.restart_on)]
+        if paths and not (name in notes and (older or not found.is_active)):
+            invocation = found.invocation if found.is_active else ""
+            notes[name] = started.Note(invocation, seen.started.known(paths))
+    started.write(reader, writer, role, seen.started.notes, notes)
+
+
+def _called(name: str, declared: Sequence[Unit]) -> list[tuple[Unit, tuple[str, ...]]]:
+    """What is declared of the unit of this name that its files matter to, and its own files."""
+    return [
+        (replace(unit, name=name), own_files(unit, declared))
+        for unit in declared
+        if name in (unit.name, *unit.alternatives) and unit.on_change != "none" and not is_template(name)
+    ]
 
 
 def survived(started: Sequence[str], writer: Writer) -> None:

@@ -100,7 +100,7 @@ CASES = (
          prepare=install("d-dropin.service") + "; systemctl start d-dropin.service", look=look("d-dropin.service"),
          stock_says=("changed", "changed", "changed"),
          truer="A restart is no state: stock repeats it in every run unless a handler asks, and a run that dies "
-         "before its handlers forgets it. Ours owes it on the node until it is done."),
+         "before its handlers forgets it. Ours knows what the running unit was started with."),
     Case("a later drop-in of somebody else",
          ours={"units": [{"name": "d-later.service", "active": True, "dropins": {"10-nusy": "[Service]\nNice=5\n"}}]},
          stock=[copy("d-later.service.d/10-nusy.conf", "[Service]\nNice=5\n"), systemd("d-later.service",
@@ -119,6 +119,13 @@ CASES = (
          prepare="systemctl start d-loops.service; sleep 0.5",
          ours_says=("changed", "failed", "failed"), stock_says=("ok", "ok", "ok"), same_end=True,
          truer="systemd calls it activating, which stock takes for running."),
+    case("to be off, and started again for ever", "d-offloop.service", given={"active": False},
+         text="[Service]\nExecStart=/usr/bin/false\nRestart=always\nRestartSec=100\n",
+         prepare="systemctl start d-offloop.service; sleep 0.5"),
+    case("masked until the next boot", "d-brief.service", text="", given=BOTH, blocked=True,
+         prepare=f"printf '%s' '{TEXT}' > /usr/lib/systemd/system/d-brief.service; systemctl daemon-reload; "
+         "systemctl mask -q --runtime d-brief.service", stock_says=("failed", "failed", "failed"),
+         truer="Somebody masked it on purpose: ours asks for its name, and stock fails."),
     case("systemd skips it on this machine", "d-skips.service", given=BOTH,
          text="[Unit]\nConditionPathExists=/nowhere\n" + TEXT, prepare="systemctl enable -q --now d-skips.service",
          ours_says=("ok", "failed", "failed"), state="unknown", stock_says=("changed", "changed", "changed"),

@@ -29,6 +29,7 @@ class Entry:
     uid: int = 0
     gid: int = 0
     text: str = ""
+    changed: float = 0.0
 
 
 @dataclass
@@ -43,12 +44,14 @@ class FakeNode:
     conflicts: dict[str, str] = field(default_factory=dict)  # package → what its installation removes
     needs: dict[str, str] = field(default_factory=dict)  # package → what it cannot be without
     units: dict[str, dict[str, str]] = field(default_factory=dict)
+    conditions: dict[str, str] = field(default_factory=dict)  # unit → what fails; "" = all hold; not there = old tool
     modules: set[str] = field(default_factory=set)
     no_modules: set[str] = field(default_factory=set)  # that this kernel does not have
     brings_values: dict[str, dict[str, str]] = field(default_factory=dict)  # module → files below /proc/sys
     root: bool = True
     systemd: bool = True
     unreadable: set[str] = field(default_factory=set)
+    clock: int = 1000  # seconds; every effect takes one
     effects: list[str] = field(default_factory=list)
     lives: int | None = None
 
@@ -70,21 +73,33 @@ class FakeNode:
         parent = posixpath.dirname(path)
         if parent not in self.files:
             self.put(parent, mode=0o755, kind="directory")
-        self.files[path] = Entry(kind, mode, uid, gid, text)
+        self.clock += 1
+        self.files[path] = Entry(kind, mode, uid, gid, text, self.clock)
+
+    def begin(self, name: str) -> None:
+        """A unit starts: a new instance. By systemctl, by hand or by a boot."""
+        self.clock += 1
+        unit = self.units[name]
+        unit |= {"ActiveState": "active", "InvocationID": f"{self.clock:032x}"}
+        unit["InactiveExitTimestampMonotonic"] = str(self.clock * 1_000_000)
 
     def snapshot(self) -> object:
         """Everything that survives, for comparing two nodes; scratch and debts are not state."""
         files = {p: vars(e).copy() for p, e in sorted(self.files.items()) if not p.startswith(("/run/nusy", "/tmp/"))}
         for path, entry in files.items():
-            if path.startswith("/var/lib/nusy/applied/"):
+            if path.startswith(("/var/lib/nusy/applied/", "/var/lib/nusy/started/")):
                 entry["text"] = ""  # keyed with a key of the node
-        return copy.deepcopy((files, self.users, self.groups, self.packages, self.units, self.modules))
+            del entry["changed"]
+        times = ("InvocationID", "InactiveExitTimestampMonotonic", "StateChangeTimestampMonotonic")
+        units = {name: {k: v for k, v in unit.items() if k not in times} for name, unit in self.units.items()}
+        return copy.deepcopy((files, self.users, self.groups, self.packages, units, self.modules))
 
     def effect(self, what: str) -> None:
         if self.lives is not None:
             if self.lives == 0:
                 raise Killed
             self.lives -= 1
+        self.clock += 1
         self.effects.append(what)
 
     # --- Reader ---
@@ -105,7 +120,7 @@ class FakeNode:
 
     def stat(self, path: str) -> Stat | None:
         entry = self.files.get(path)
-        return entry and Stat(entry.kind, entry.mode, entry.uid, entry.gid, len(entry.text))
+        return entry and Stat(entry.kind, entry.mode, entry.uid, entry.gid, len(entry.text), entry.changed)
 
     def listdir(self, path: str) -> tuple[str, ...] | None:
         if path not in self.files:
@@ -164,6 +179,7 @@ class FakeNode:
         entry.mode = entry.mode if mode is None else mode
         entry.uid = entry.uid if uid is None else uid
         entry.gid = entry.gid if gid is None else gid
+        entry.changed = self.clock
 
     def symlink(self, path: str, target: str) -> None:
         self._replace(path, Entry("link", 0o777, text=target), f"symlink {path}")
@@ -174,6 +190,7 @@ class FakeNode:
         self.files[self._beside(path)] = entry
         self.effect(effect)
         del self.files[self._beside(path)]
+        entry.changed = self.clock
         self.files[path] = entry
 
     @staticmethod
@@ -270,7 +287,8 @@ class FakeNode:
     def _configure(self, name: str) -> None:
         self.packages[name] = ("installed", self.packages[name][1])
         for unit in self.brings_units.get(name, ()):
-            self.units[unit] = self.unit(active="active", state="enabled")
+            self.units[unit] = self.unit(state="enabled")
+            self.begin(unit)
 
     def tool_dpkg(self, _args: list[str]) -> tuple[int, str, str]:
         for name, (status, _version) in sorted(self.packages.items()):
@@ -335,9 +353,11 @@ class FakeNode:
                 self.groups[member][1].append(name)
         return 0, "", ""
 
-    @staticmethod
-    def unit(*, active: str = "inactive", state: str = "disabled", load: str = "loaded") -> dict[str, str]:
+    def unit(self, *, active: str = "inactive", state: str = "disabled", load: str = "loaded") -> dict[str, str]:
+        running = active in ("active", "activating")
         return {
+            "InvocationID": f"{self.clock:032x}" if running else "",
+            "InactiveExitTimestampMonotonic": str(self.clock * 1_000_000) if running else "0",
             "LoadState": load,
             "ActiveState": active,
             "UnitFileState": state,
@@ -361,7 +381,10 @@ class FakeNode:
         unit = self.units.get(names[0])
         if unit is None:
             return 5, "", f"Failed to {args[0]} {names[0]}: Unit {names[0]} not found.\n"
-        self.effect(f"systemctl {args[0]} {names[0]}")
+        runtime = "--runtime" in args
+        self.effect(f"systemctl {args[0]} {'--runtime ' if runtime else ''}{names[0]}")
+        if args[0] == "unmask" and unit["UnitFileState"] != ("masked-runtime" if runtime else "masked"):
+            return 0, "", ""
         changes = {
             "enable": ("UnitFileState", "enabled"),
             "disable": ("UnitFileState", "disabled"),
@@ -374,6 +397,9 @@ class FakeNode:
         }
         key, value = changes[args[0]]
         unit[key] = value
+        if args[0] in ("start", "restart"):
+            self.begin(names[0])
+        unit["StateChangeTimestampMonotonic"] = str(self.clock * 1_000_000)
         return 0, "", ""
 
     def _load_new(self) -> None:
@@ -387,6 +413,14 @@ class FakeNode:
         folder = f"/etc/systemd/system/{name}.d/"
         unit = {**unit, "DropInPaths": " ".join(sorted(p for p in self.files if p.startswith(folder)))}
         return "\n".join([f"Id={name}", *(f"{key}={value}" for key, value in unit.items())])
+
+    def tool_systemd_analyze(self, args: list[str]) -> tuple[int, str, str]:
+        name = args[-1].partition("=")[2]
+        failing = self.conditions.get(name)
+        if failing is None:
+            return 1, "", "systemd-analyze: unrecognized option '--unit'\n"
+        text = f"{name}: {failing} failed.\nConditions failed.\n" if failing else ""
+        return (1 if failing else 0), "", text
 
     def tool_journalctl(self, _args: list[str]) -> tuple[int, str, str]:
         return 0, "", ""
