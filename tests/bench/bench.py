@@ -210,7 +210,7 @@ def start() -> testing.Machine:
 
 
 def write_inventories() -> None:
-    """The same login for all; pipelining and become as in inventories/single_spark."""
+    """The same login for all; become as in inventories/single_spark, pipelining as in ansible.cfg."""
     inventory = identity.inventory([NODE])
     group = inventory["all"]["children"]["spark"]["vars"]
     group.update({"ansible_become": True, "ansible_ssh_pipelining": True})

@@ -10,7 +10,10 @@ from typing import Any
 import identity
 
 # Actions that start nothing on a node. Everything else counts, so an unknown one cannot hide.
-CONTROLLER_ONLY = {"ansible.builtin.assert", "ansible.builtin.validate_argument_spec"}
+CONTROLLER_ONLY = {
+    *("ansible.builtin.assert", "ansible.builtin.group_by", "ansible.builtin.validate_argument_spec"),
+    "nusy.dgx_spark.preflight",
+}
 
 
 def by_role(tasks: Iterable[dict[str, Any]], host: str) -> Counter[str]:

@@ -217,6 +217,24 @@ def test_a_control_broken_by_hand_is_named_alone_and_repaired(site, pair):
         assert set(site.states("repair", machine).values()) == {"in_sync"}
 
 
+def test_a_triton_changed_by_hand_is_the_node_that_moved(site):
+    """What the file has to say follows from the Triton that is found; the declaration is as it was."""
+    changed, other = site.machines
+    packages = f"{VENV}/lib/python3.13/site-packages"
+    changed.shell(f"mount -t tmpfs none {packages}")
+    try:
+        site.run("no triton", check=True).assert_ok()
+        found = site.evidence("no triton", changed)
+        assert (found["ptxas/environment"]["state"], found["ptxas/environment"]["cause"]) == ("drifted", "corrective")
+        assert found["ptxas/assembles"]["state"] == "unknown"
+        assert site.evidence("no triton", other)["ptxas/environment"]["state"] == "in_sync"
+        # The same file for another environment is what an operator has declared anew.
+        site.run("declared anew", check=True, extra={"ptxas_venv": "/srv/other"}).assert_ok()
+        assert site.evidence("declared anew", changed)["ptxas/environment"]["cause"] == "intentional"
+    finally:
+        changed.shell(f"umount {packages}")
+
+
 def test_what_cannot_be_repaired_here_fails_with_what_to_do(site):
     damaged = site.machines[0]
     # What is forced now counts as a candidate too, so it has to go first.
@@ -232,10 +250,12 @@ def test_a_directory_of_somebody_else_is_not_taken_over(site):
     first.shell(
         "rmdir /srv/models && mkdir /srv/models && echo precious > /srv/models/weights && chown -R ops /srv/models"
     )
-    site.run("taken", check=False).assert_ok()
+    # A name that is nearly right allows nothing, and is pointed out.
+    site.run("taken", check=False, extra={"prereqs_confirm": ["/srv/model"]}).assert_ok()
     assert first.run("stat", "-c", "%U", "/srv/models").strip() == "ops"
     control = site.evidence("taken", first)["prereqs/root_models"]
     assert control["blocked_by"] == "prereqs_confirm: [/srv/models]"
+    assert "prereqs_confirm has /srv/model: is /srv/models meant?" in control["reason"]
     assert site.states("taken", first)["prereqs/root_models"] == "drifted"
     site.run("confirmed", check=False, extra={"prereqs_confirm": ["/srv/models"]}).assert_ok()
     assert first.run("stat", "-c", "%U", "/srv/models").strip() == "nusy"
