@@ -16,6 +16,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
+        self.validate_argument_spec({})
         variables = task_vars or {}
         given = Variables(str(variables.get("inventory_hostname")), variables, self._templar.template)
         problems = list(given.misfits(of_collection()))
