@@ -204,8 +204,6 @@ def start() -> testing.Machine:
     cuda = wheels.ptxas("nvidia-cuda-nvcc", "13.0.88").parent
     mounts = (f"{packages}:{test_site.VENV}/lib/python3.13/site-packages", f"{cuda}:/usr/local/cuda-13.0/bin")
     (machine,) = testing.start([NODE], flavour="full", mounts=mounts)
-    machine.run("mkdir", "-p", "/etc/systemd/system/systemd-timesyncd.service.d")
-    machine.write("/etc/systemd/system/systemd-timesyncd.service.d/stand-in.conf", test_site.TIMESYNCD)
     return machine
 
 

@@ -22,6 +22,23 @@ import image
 from host import CHECKOUT, RUN, STATE, SUBNET, NodesError, podman, run
 
 INVENTORY = STATE / "inventory.yml"
+# A node may not set the clock of the machine that carries it, and systemd would skip time services
+# in a container. Under their true names something sleeps: enabling, starting and stopping stay real.
+TIME_SERVICES = ("systemd-timesyncd", "chrony")
+STAND_IN = """\
+[Unit]
+ConditionVirtualization=
+ConditionCapability=
+[Service]
+Type=exec
+PIDFile=
+ExecStart=
+ExecStart=/usr/bin/sleep infinity
+WatchdogSec=0
+User=root
+AmbientCapabilities=
+CapabilityBoundingSet=
+"""
 SSH_CONFIG = STATE / "ssh_config"
 KNOWN_HOSTS = STATE / "known_hosts"
 KEY = STATE / "id_ed25519"
@@ -108,6 +125,7 @@ def files(node: Node) -> bytes:
         "etc/ssh/ssh_host_ed25519_key.pub": (read(node.directory / "ssh_host_ed25519_key.pub"), 0o644, 0),
         "root/.ssh/authorized_keys": (public, 0o600, 0),
         f"home/{image.USER}/.ssh/authorized_keys": (public, 0o600, 1000),
+        **{f"etc/systemd/system/{name}.service.d/stand-in.conf": (STAND_IN, 0o644, 0) for name in TIME_SERVICES},
     }
     if node.flavour == "dgx":
         for path in sorted((Path(__file__).parent / "dgx").iterdir()):
