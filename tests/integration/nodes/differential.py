@@ -10,13 +10,17 @@ docs/design/truer-than-stock.md (``python differential.py`` writes it).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 REPO = Path(__file__).resolve().parents[3]
 LIST = REPO / "docs" / "design" / "truer-than-stock.md"
@@ -92,6 +96,33 @@ class Outcome:
 def pair(make_node: Callable[..., testing.Machine]) -> tuple[testing.Machine, testing.Machine]:
     """Ours gets a node without python3-apt, stock one with it; one pair for the whole session."""
     return make_node("base"), make_node("full")
+
+
+def frame(
+    cases: Sequence[Case],
+    *,
+    alone: Sequence[Case] = (),
+    given: Callable[[Sequence[testing.Machine]], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> tuple[Any, Any]:
+    """The fixture and the test of one table: every case is run once, and judged under its own name.
+
+    alone: cases of the table that need a run of their own each. given: what the nodes need meanwhile.
+    """
+
+    @pytest.fixture(scope="module", name="outcomes")
+    def outcomes(make_node: Callable[..., testing.Machine], tmp_path_factory: Any) -> Iterator[dict[str, Outcome]]:
+        machines, directory = pair(make_node), tmp_path_factory.mktemp("runs")
+        with given(machines):
+            found = run([case for case in cases if case not in alone], machines, directory)
+            for case in alone:
+                found |= run([case], machines, directory)
+            yield found
+
+    @pytest.mark.parametrize("case", cases, ids=str)
+    def test_as_stock_or_truer(case: Case, outcomes: dict[str, Outcome]) -> None:
+        judge(case, outcomes[case.name])
+
+    return outcomes, test_as_stock_or_truer
 
 
 def run(cases: Sequence[Case], machines: Sequence[testing.Machine], directory: Path) -> dict[str, Outcome]:

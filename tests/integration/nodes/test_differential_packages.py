@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 
 import apt_repo
 import differential
-import pytest
 from differential import Case
 
 REPOSITORY = apt_repo.AptRepo("differential")
@@ -139,22 +139,15 @@ CASES = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def outcomes(make_node, tmp_path_factory):
-    machines = differential.pair(make_node)
+@contextlib.contextmanager
+def repositories(machines):
     REPOSITORY.publish(OFFERED)
     LATER.publish([P("d-later")])
     for machine in machines:
         machine.use(REPOSITORY)
-    runs = tmp_path_factory.mktemp("runs")
-    found = differential.run(CASES[len(ALONE) :], machines, runs)
-    for case in ALONE:
-        found |= differential.run([case], machines, runs)
-    yield found
+    yield
     REPOSITORY.remove()
     LATER.remove()
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_as_stock_or_truer(case, outcomes):
-    differential.judge(case, outcomes[case.name])
+outcomes, test_as_stock_or_truer = differential.frame(CASES, alone=ALONE, given=repositories)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import differential
-import pytest
 from differential import Case
 
 ETC = "/etc/systemd/system"
@@ -138,13 +137,4 @@ CASES = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def outcomes(make_node, tmp_path_factory):
-    machines, runs = differential.pair(make_node), tmp_path_factory.mktemp("runs")
-    found = differential.run(CASES[len(ALONE) :], machines, runs)
-    return found | differential.run(ALONE, machines, runs)
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_as_stock_or_truer(case, outcomes):
-    differential.judge(case, outcomes[case.name])
+outcomes, test_as_stock_or_truer = differential.frame(CASES, alone=ALONE)
