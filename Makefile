@@ -34,9 +34,9 @@ test-roles: ## The molecule scenario of every role
 	$(call bootstrap,test)
 	@$(LAYERS) --only roles $(ARGS)
 
-bench: ## What a run costs: calls and seconds
+bench: ## What a run costs: calls and seconds, and a report of a thousand nodes
 	$(call bootstrap,test)
-	@$(LAYERS) --only bench $(ARGS)
+	@$(LAYERS) --only scale,bench $(ARGS)
 
 layers: ## List the layers of tests, what each proves and needs
 	$(call bootstrap,test)

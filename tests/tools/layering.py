@@ -220,12 +220,17 @@ def _count(report: Path) -> tuple[int, int, int] | None:
     return max(total - failed - skipped, 0), failed, skipped
 
 
-def install(layers: Iterable[Layer]) -> str:
+def lacking(layers: Iterable[Layer]) -> list[str]:
+    """The system packages that would let every test of the layers run."""
+    needs = [need for layer in layers for need in (*layer.needs, *layer.wants)]
+    return sorted({name for need in needs if need.apt and need.missing() for name in need.apt})
+
+
+def install(layers: Sequence[Layer]) -> str:
     """Install the system packages that the layers miss. Nothing, or what went wrong."""
-    needs = [need for layer in layers for need in (*layer.needs, *layer.wants) if need.apt]
-    if not needs:
+    if not any(need.apt for layer in layers for need in (*layer.needs, *layer.wants)):
         return ""
-    packages = sorted({name for need in needs if need.missing() for name in need.apt})
+    packages = lacking(layers)
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     print(f"installing system packages: {' '.join(packages) or 'none is missing'}", flush=True)
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

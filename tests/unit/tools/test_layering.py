@@ -87,6 +87,17 @@ def test_what_is_missing_is_named_and_is_a_failure_in_ci(layering: ModuleType) -
     assert (outcome.state, outcome.failed, outcome.why) == ("failed", 1, "a thing is not installed")
 
 
+def test_what_could_be_installed_is_named_once_and_only_where_it_is_missing(layering: ModuleType) -> None:
+    absent = layering.Need("a", lambda: "a is not installed", ("pkg-b", "pkg-a"))
+    there = layering.Need("b", lambda: "", ("pkg-c",))
+    no_package = layering.Need("c", lambda: "c does not exist")
+    layers = [
+        layering.Layer("one", "x", (), needs=(absent, there)),
+        layering.Layer("two", "x", (), needs=(no_package,), wants=(absent,)),
+    ]
+    assert layering.lacking(layers) == ["pkg-a", "pkg-b"]
+
+
 def waiting_for(layering: ModuleType, folder: Path, mine: str, other: str) -> tuple[object, ...]:
     """A layer's steps that end only while another one's run."""
     code = f"""
