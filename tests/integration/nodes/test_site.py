@@ -116,10 +116,11 @@ LOOKED_AT = (
     f"find / -xdev \\( {NOT_THERE} \\) -prune -o "
     "-type d -printf '%p %m %U:%G %T@\\n' -o -printf '%p %y %m %U:%G %s %C@\\n' | grep -v '^/var/log ' | sort"
 )
-# What a complete real run leaves about itself (see docs/contracts/evidence.md, cause), in no plan.
+# What a complete real run leaves about itself, from which the cause of later drift is told; in no plan.
 RECORD = {
     "directory /var/lib/nusy/applied",
-    *(f"file /var/lib/nusy/applied/{name}" for name in (".key", "prereqs.json", "ptxas.json")),
+    "file /var/lib/nusy/applied/.key",
+    *(f"file /var/lib/nusy/applied/{control.partition('/')[0]}.json" for control in CONTROLS),
 }
 
 
