@@ -199,7 +199,7 @@ def inventory(names: Iterable[str]) -> dict[str, object]:
         "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_ssh_args": shlex.join(arguments),
     }
-    hosts = {name: {"spark_test_address": get(name).address} for name in names}
+    hosts = {name: {"node_test_address": get(name).address} for name in names}
     return {"all": {"children": {"spark": {"hosts": hosts, "vars": variables}}}}
 
 
