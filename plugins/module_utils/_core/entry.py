@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import inputs
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError, doing, refusal
@@ -28,7 +28,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.turn import taken
 
-Action: TypeAlias = "Callable[[Step, Reader, Writer], None]"
 # A look takes a second. One that takes this long after a failure waits for something that is broken.
 LOOK_SECONDS = 60.0
 
@@ -57,6 +56,12 @@ class ExactOptions:
             told = refusal(wrong)
             msg, result = str(told.pop("msg")), {**result, **told}
         cast(Any, super()).fail_json(msg=msg, **result)
+
+
+class Action(Protocol):
+    """What carries out one step."""
+
+    def __call__(self, step: Step, reader: Reader, writer: Writer, /) -> None: ...
 
 
 class Subject(Protocol):

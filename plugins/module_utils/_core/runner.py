@@ -20,9 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-# With the alias it is also to be had from here: it belongs to what a Reader is.
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed as Completed
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import run_command
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed, run_command
 
 # No file that we judge (unit, drop-in, sysctl file, /proc entry) is larger.
 MAX_FILE = 8 << 20

@@ -10,8 +10,9 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Reader, Stat
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Stat
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import NotKnown
 
 # Absolute places of system tools, never the caller's PATH: a user's wrapper must not answer for the node.

@@ -18,9 +18,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import unique
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Reader, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
     MAX_STDERR,

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import fact_shapes as shapes
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Stat, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Stat, Unreadable
 
 
 @dataclass

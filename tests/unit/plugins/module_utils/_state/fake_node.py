@@ -15,7 +15,8 @@ import pwd
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Completed, Stat, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Stat, Unreadable
 
 
 class Killed(BaseException):
