@@ -254,7 +254,7 @@ options:
             type: str
             required: true
           value:
-            description: Value; runs of white space compare equal.
+            description: Value, one line of ASCII; runs of white space compare equal.
             type: str
             required: true
       mounts:
@@ -284,7 +284,7 @@ options:
             required: true
           options:
             description:
-              - Mount options. With V(noauto) nothing needs to be mounted.
+              - Mount options, one a list entry; none means V(defaults). With V(noauto) nothing needs to be mounted.
               - Compared with the live ones are C(ro), C(rw) and the other flags of every mount, C(size), C(nr_inodes),
                 C(errors) and C(commit), and of NFS C(vers), C(proto), C(sec), C(hard) and C(soft), each where the
                 kernel shows it. The others are compared in fstab only.
@@ -402,7 +402,7 @@ options:
     elements: str
     default: []
   secrets:
-    description: Values for C(${secret:name}) references. Never shown; at least 4 characters each.
+    description: Values for C(${secret:name}) references. Never shown; at least 4 characters each. One line end at the end is dropped.
     type: dict
     default: {}
   install_recommends:

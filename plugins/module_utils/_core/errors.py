@@ -52,6 +52,10 @@ def refusal(problems: Sequence[Problem]) -> dict[str, object]:
     }
 
 
+class Unreadable(Exception):
+    """The node would not let us look (permission, I/O error); the text says why."""
+
+
 class SparkError(Exception):
     """Base of every expected error; ``kind`` says whose turn it is to act."""
 
@@ -91,15 +95,17 @@ class ParseError(SparkError):
 
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
-    """What the system refuses (a full disk, a read-only place) is an error with four parts."""
+    """What the system refuses (a full disk, a read-only place, a file it cannot show) is an error with four parts."""
     try:
         yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
+    except (OSError, UnicodeError, Unreadable) as error:
+        found = str(error)
+        if isinstance(error, OSError):
+            found = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
         raise NodeError(
             "core.step_failed",
             wanted=what,
-            found=f"{error.strerror or error}{where}",
+            found=found,
             why="what comes after this was not tried; what comes before it is done",
             fix="mend the cause and run the play again: it goes on where this run stopped",
         ) from error

@@ -21,13 +21,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed, run_command
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable as Unreadable
 
 # No file that we judge (unit, drop-in, sysctl file, /proc entry) is larger.
 MAX_FILE = 8 << 20
-
-
-class Unreadable(Exception):
-    """The node would not let us look (permission, I/O error); the text says why."""
 
 
 @dataclass(frozen=True)

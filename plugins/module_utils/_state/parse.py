@@ -43,8 +43,14 @@ UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|socket|timer|path|mount|automo
 GECOS = re.compile(r"[^:\n]*")
 MODE = re.compile(r"0?[0-7]{3,4}")
 SYSCTL = re.compile(r"[a-z](?!.*(?:\.\.|//))[A-Za-z0-9_./:-]+")
-# Fields of fstab and of files that are read line by line: not empty, and one line.
-WORD = re.compile(r"[^\n\0]+")
+# What /proc/sys takes: one line, not blank.
+VALUE = re.compile(r"[\t -~]*[!-~][\t -~]*")
+LINE = re.compile(r"[^\n\0]+")
+# Fields of fstab. A line that begins with # is a comment, and blanks and commas divide what follows the path.
+SOURCE = re.compile(r"[^#].*")
+FSTYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+OPTION = re.compile(r"[^\s,]+")
+DROPIN = re.compile(r"[A-Za-z0-9_.@-]+")
 MODULE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -129,11 +135,13 @@ ARGUMENT_SPEC: dict[str, Any] = {
 
 def document(params: Mapping[str, Any]) -> Document:
     """Raises InputError, with the path of the wrong value, before anything is looked at."""
+    _writable(params, "")
     role = _match(ROLE, params["role"], "role", "a role name")
     for name, value in params["secrets"].items():
         if not isinstance(value, str):
             raise _wrong(f"secrets.{name}", "text", type(value).__name__, "its Python form would become the password")
-    secrets = {str(name): str(value) for name, value in params["secrets"].items()}
+    # The line end after a reference is the one of the file that has it.
+    secrets = {str(name): value.removesuffix("\n") for name, value in params["secrets"].items()}
     controls = tuple(_control(entry, f"controls[{i}]", role) for i, entry in enumerate(params["controls"]))
     ids = [control.id for control in controls]
     for i, name in enumerate(ids):
@@ -180,19 +188,22 @@ def _control(entry: Mapping[str, Any], at: str, role: str) -> ControlSpec:
             for d, p in each("directories")
         ),
         files=tuple(_file(f, p) for f, p in each("files")),
-        links=tuple(Link(_path(x["path"], f"{p}.path"), _word(x["target"], f"{p}.target")) for x, p in each("links")),
+        links=tuple(
+            Link(_path(x["path"], f"{p}.path"), _match(LINE, x["target"], f"{p}.target", "one line that is not empty"))
+            for x, p in each("links")
+        ),
         kernel_modules=tuple(
             KernelModule(_match(MODULE, m["name"], f"{p}.name", "a module name"), m["loaded"])
             for m, p in each("kernel_modules")
         ),
         sysctls=tuple(
-            Sysctl(_match(SYSCTL, v["name"], f"{p}.name", "a kernel value such as vm.swappiness"), _word(v["value"], p))
+            Sysctl(
+                _match(SYSCTL, v["name"], f"{p}.name", "a kernel value such as vm.swappiness"),
+                _match(VALUE, v["value"], f"{p}.value", "one line of ASCII that is not empty"),
+            )
             for v, p in each("sysctls")
         ),
-        mounts=tuple(
-            Mount(_path(m["path"], f"{p}.path"), _word(m["source"], p), _word(m["fstype"], p), tuple(m["options"]))
-            for m, p in each("mounts")
-        ),
+        mounts=tuple(_mount(m, p) for m, p in each("mounts")),
         units=tuple(_unit(u, p) for u, p in each("units")),
         assertions=tuple(Assertion(**a) for a in entry["assertions"]),
         inputs=json.dumps(entry["inputs"], sort_keys=True) if entry["inputs"] else "",
@@ -264,6 +275,20 @@ def _file(entry: Mapping[str, Any], at: str) -> File:
     )
 
 
+def _mount(entry: Mapping[str, Any], at: str) -> Mount:
+    source = _match(SOURCE, entry["source"], f"{at}.source", "a source that does not begin with #")
+    options = [
+        _match(OPTION, option, f"{at}.options[{i}]", "one mount option, without a blank or a comma")
+        for i, option in enumerate(entry["options"])
+    ]
+    return Mount(
+        path=_path(entry["path"], f"{at}.path"),
+        source=_printable(source, f"{at}.source"),
+        fstype=_match(FSTYPE, entry["fstype"], f"{at}.fstype", "one file system type such as ext4"),
+        options=tuple(_printable(option, f"{at}.options[{i}]") for i, option in enumerate(options)) or ("defaults",),
+    )
+
+
 def _unit(entry: Mapping[str, Any], at: str) -> Unit:
     if entry["masked"] and (entry["enabled"] or entry["active"] or entry["content"] is not None):
         raise _wrong(
@@ -273,8 +298,11 @@ def _unit(entry: Mapping[str, Any], at: str) -> Unit:
         raise _wrong(
             f"{at}.name", "an instance such as x@1.service", entry["name"], "a template has no state of its own"
         )
-    for dropin in entry["dropins"]:
-        _match(re.compile(r"[A-Za-z0-9_.@-]+"), str(dropin), f"{at}.dropins", "a file name without .conf")
+    for dropin, text in entry["dropins"].items():
+        _match(DROPIN, str(dropin), f"{at}.dropins", "a file name without .conf")
+        if not isinstance(text, str):
+            why = "its Python form would become the drop-in"
+            raise _wrong(f"{at}.dropins.{dropin}", "text", type(text).__name__, why)
     name, *others = (part.strip() for part in entry["name"].split("|"))
     if any(UNIT.fullmatch(part) is None for part in (name, *others)):
         expected = "a full unit name such as chrony.service, or name | alternative"
@@ -286,7 +314,7 @@ def _unit(entry: Mapping[str, Any], at: str) -> Unit:
         active=entry["active"],
         masked=entry["masked"],
         content=entry["content"],
-        dropins=tuple(sorted((str(name), str(text)) for name, text in entry["dropins"].items())),
+        dropins=tuple(sorted((str(name), text) for name, text in entry["dropins"].items())),
         restart_on=tuple(_path(path, f"{at}.restart_on[{i}]") for i, path in enumerate(entry["restart_on"])),
         on_change=entry["on_change"],
     )
@@ -294,7 +322,7 @@ def _unit(entry: Mapping[str, Any], at: str) -> Unit:
 
 def _check_secrets(control: ControlSpec, secrets: Mapping[str, str]) -> None:
     for unit in control.units:
-        if any(files.SECRET.search(text) for text in (unit.content or "", *(t for _n, t in unit.dropins))):
+        if any("${secret:" in text for text in (unit.content or "", *(t for _n, t in unit.dropins))):
             why = "everybody can read unit files, and systemctl show prints them"
             raise _wrong(
                 f"units of {control.id}", "no secret; put it in a file of mode 0600 and name that", unit.name, why
@@ -325,16 +353,34 @@ def _check_secrets(control: ControlSpec, secrets: Mapping[str, str]) -> None:
             raise _wrong(at, 'a mode that is closed to others, such as "0600"', f"{file.mode:04o}", why)
 
 
-def _word(text: str, at: str) -> str:
-    return _match(WORD, text, at, "one line that is not empty")
+def _writable(value: object, at: str) -> None:
+    """JSON can name half a character, which no file can hold. Found here, and not half-way through a run."""
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise _wrong(at, "text", "half of a surrogate pair", "it cannot be written to a file") from None
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            _writable(key, f"a name in {at}" if at else "a name")
+            _writable(inner, f"{at}.{key}" if at else str(key))
+    elif isinstance(value, (list, tuple)):
+        for i, inner in enumerate(value):
+            _writable(inner, f"{at}[{i}]")
 
 
 def _path(text: str, at: str) -> str:
     # normpath keeps two slashes at the start: POSIX leaves their meaning open.
     plain = text.startswith("/") and text != "/" and not text.startswith("//") and os.path.normpath(text) == text
-    if not plain or any(not c.isprintable() for c in text):
+    if not plain:
         expected = "an absolute path without .., // or a / at the end"
         raise _wrong(at, expected, text, "it could mean another place on the node")
+    return _printable(text, at)
+
+
+def _printable(text: str, at: str) -> str:
+    if not text.isprintable():
+        raise _wrong(at, "one line without control characters", text, "it could mean another place on the node")
     return text
 
 

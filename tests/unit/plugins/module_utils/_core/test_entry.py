@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import entry
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import (
+    InputError,
+    NodeError,
+    Unreadable,
+    doing,
+)
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Change, Control, Plan, Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import Redactor
 
@@ -247,3 +252,19 @@ def test_a_secret_is_found_in_the_forms_that_tools_quote_it_in():
     redact = Redactor(['S3cr"et\\back'])
     for text in (json.dumps('S3cr"et\\back'), repr('S3cr"et\\back'), 'S3cr"et\\back'):
         assert "S3cr" not in redact.text(text)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (OSError(28, "No space left on device", "/etc/x"), "No space left on device (/etc/x)"),
+        (Unreadable("/etc/fstab: Input/output error"), "/etc/fstab: Input/output error"),
+        (UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range(128)"), "ordinal not in range"),
+    ],
+)
+def test_what_the_system_refuses_half_way_is_told_in_four_parts(raised, told):
+    with pytest.raises(NodeError) as error, doing("write_file /etc/x"):
+        raise raised
+    problem = error.value.problem
+    assert (problem.key, problem.wanted) == ("core.step_failed", "write_file /etc/x")
+    assert told in problem.found

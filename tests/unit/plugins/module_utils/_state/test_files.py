@@ -72,8 +72,10 @@ def test_a_secret_of_several_lines_in_a_file_that_differs():
     node.put("/etc/demo.pem", "old\n", mode=0o600)
     file = {"path": "/etc/demo.pem", "content": "${secret:key}", "mode": "0600"}
     control = {"id": "demo/key", "files": [file]}
-    apply(node, control, secrets={"key": "line one\nline two"})
-    assert node.files["/etc/demo.pem"].text == "line one\nline two\n"
+    apply(node, control, secrets={"key": "line one\nline two\n"})
+    assert node.files["/etc/demo.pem"].text == "line one\nline two\n", (
+        "the line end of the file is not added to its own"
+    )
 
 
 def test_what_a_validator_says_of_a_sensitive_file_stays_hidden():
