@@ -402,7 +402,9 @@ options:
     elements: str
     default: []
   secrets:
-    description: Values for C(${secret:name}) references. Never shown; at least 4 characters each. One line end at the end is dropped.
+    description:
+      - Values for C(${secret:name}) references. Never shown; at least 4 characters each.
+      - A line end at the end is dropped, since the line of the reference has its own.
     type: dict
     default: {}
   install_recommends:
