@@ -20,6 +20,8 @@ description:
   - What can lose data, cut access or stop the machine is done only when O(confirm) names its
     victim. Until then the control is drifted with C(blocked_by), the rest converges and the
     task does not fail.
+  - Controls that contradict each other are refused. A package, directory, link, kernel value or kernel module may be
+    declared twice in the same words, a file in fragments, a unit property by property; everything else once.
   - Controls are ensured in the order given; inside a control in the order of the options
     below. Restarts come last.
 attributes:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import HIDDEN
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Stat, Writer
@@ -129,7 +129,7 @@ def assemble(declared: Iterable[tuple[str, File]], skipped: Iterable[File] = ())
     """Put the fragments of each path together, in document order. ``skipped``: files of controls
     that are not selected; of interest where they are part of a file that somebody else writes.
 
-    Raises InputError when two controls claim one file whole or disagree on its attributes.
+    That parts of one path agree on its attributes is for ``claims`` to see.
     """
     wholes: dict[str, Whole] = {}
     for control, file in declared:
@@ -138,15 +138,6 @@ def assemble(declared: Iterable[tuple[str, File]], skipped: Iterable[File] = ())
         if earlier is None:
             wholes[file.path] = Whole(file, (part,))
             continue
-        same = replace(file, content="", sensitive=None) == replace(earlier.file, content="", sensitive=None)
-        if not (file.fragment and earlier.file.fragment and same):
-            raise InputError(
-                "state.file_declared_twice",
-                wanted=f"{file.path} declared once, or as fragments with the same owner, group and mode",
-                found=f"declared by {earlier.parts[0].control} and by {control}",
-                why="the two declarations would overwrite each other on every run",
-                fix="set fragment: true on both and give them the same attributes, or drop one",
-            )
         merged = replace(earlier.file, sensitive=_strictest(earlier.file, file))
         wholes[file.path] = Whole(merged, (*earlier.parts, part))
     for file in skipped:

@@ -228,10 +228,6 @@ def _packages(entry: Mapping[str, Any], at: str) -> tuple[Package, ...]:
     for i, name in enumerate(entry["absent_packages"]):
         if "=" in _match(PACKAGE, name, f"{at}.absent_packages[{i}]", "a package name"):
             raise _wrong(f"{at}.absent_packages[{i}]", "a name without a version", name, "it would match no package")
-        if any(p.name == name for p in found):
-            raise _wrong(
-                f"{at}.absent_packages[{i}]", "a package that is not declared present", name, "it cannot be both"
-            )
         found.append(Package(name, present=False))
     return tuple(found)
 

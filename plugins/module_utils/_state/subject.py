@@ -26,6 +26,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import (
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     accounts,
+    claims,
     files,
     kernel,
     mounts,
@@ -60,23 +61,22 @@ class Seen:
     record: record.Record
 
 
-def files_of(control: ControlSpec, role: str) -> list[File]:
-    """All files a control owns: declared ones, unit files and the persisted kernel values."""
-    return [*control.files, *kernel.files_of(control, role), *(f for u in control.units for f in units.files_of(u))]
-
-
 class EnsureState:
-    """The whole declaration of a role, which is why a real run of it may leave the applied record."""
+    """The whole declaration of a role, which is why a real run of it may leave the applied record.
+
+    Raises InputError when two of its controls contradict each other.
+    """
 
     def __init__(self, document: Document) -> None:
+        claims.check(document.selected, document.role)
         self.document = document
         self.title = f"role {document.role}"
         self._units = [unit for control in document.selected for unit in control.units]
-        self._files = {control.id: files_of(control, document.role) for control in document.selected}
+        self._files = {control.id: claims.files_of(control, document.role) for control in document.selected}
         self._directories = {d.path: d for control in document.selected for d in control.directories}
         self._wholes = files.assemble(
             ((control, file) for control, owned in self._files.items() for file in owned),
-            (file for c in document.controls if c.id in document.skipped for file in files_of(c, document.role)),
+            (file for c in document.controls if c.id in document.skipped for file in claims.files_of(c, document.role)),
         )
 
     # --- looking ---

@@ -8,7 +8,7 @@ from itertools import chain
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import files
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import File
 from declare import apply, states, subject, verdict
@@ -58,13 +58,6 @@ def test_what_is_in_the_way_is_moved_aside_only_when_named_and_never_deleted():
     apply(node, control, confirm=["/etc/demo.conf"])
     assert node.files["/etc/demo.conf"].text == "a\n"
     assert node.files["/etc/demo.conf.replaced.1/inner"].text == "precious"
-
-
-def test_two_controls_cannot_own_one_file_whole():
-    file = {"path": "/etc/demo.conf", "content": "a"}
-    with pytest.raises(InputError) as error:
-        subject({"id": "demo/a", "files": [file]}, {"id": "demo/b", "files": [file]})
-    assert error.value.problem.key == "state.file_declared_twice"
 
 
 def test_a_secret_of_several_lines_in_a_file_that_differs():
