@@ -11,14 +11,14 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import inputs
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.aside import ask
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError, doing, refusal
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, Plan, Step, one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Plan, Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import Redactor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import (
     HostReader,
@@ -98,7 +98,7 @@ def finish(module: Module, subject: Subject, *, secrets: Mapping[str, str] | Non
                 try:
                     left = converge(subject, found, reader, HostWriter(redact.text, scratch))
                 except SparkError:
-                    result["left"] = [control.as_dict() for control in left_by_failure(subject, found, reader)]
+                    result["left"] = left_by_failure(subject, found, reader)
                     raise
                 result.update(left.facts)
     except SparkError as error:
@@ -151,34 +151,23 @@ def carry_out(steps: Iterable[Step], actions: Mapping[str, Action], reader: Read
             actions[step.action](step, reader, writer)
 
 
-def left_by_failure(subject: Subject, found: Plan, reader: Reader) -> tuple[Control, ...]:
+def left_by_failure(subject: Subject, found: Plan, reader: Reader) -> list[dict[str, object]]:
     """The controls as a failed run leaves them. What it may have touched is unknown if nobody can look.
 
-    In a thread of its own, since the failure that is being reported must be reported: a look
-    that hangs or breaks is a reason and not an error.
+    Asked aside, since the failure that is being reported must be reported: a look that hangs or
+    breaks is a reason and not an error.
     """
-    seen: list[tuple[Control, ...]] = []
-    trouble: list[str] = []
-
-    def look() -> None:
-        try:
-            seen.append(subject.plan(reader).controls)
-        except Exception as error:
-            trouble.append(f"{type(error).__name__}: {error}")
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    thread.join(LOOK_SECONDS)
-    if seen:
-        return seen[0]
-    why = trouble[0] if trouble else f"a look takes longer than {LOOK_SECONDS:g} s"
+    answer = ask(lambda: [control.as_dict() for control in subject.plan(reader).controls], LOOK_SECONDS)
+    why = answer.silence or answer.bug.strip().rpartition("\n")[2]
+    if not why:
+        return cast("list[dict[str, object]]", answer.value)
     reason = one_line(f"the run failed, and what it left could not be seen: {why}")
-    return tuple(
-        replace(control, state="unknown", changes=(), reason=reason)
+    return [
+        replace(control, state="unknown", changes=(), reason=reason).as_dict()
         if control.state == "drifted" and not control.blocked_by
-        else control
+        else control.as_dict()
         for control in found.controls
-    )
+    ]
 
 
 def fail(

@@ -13,13 +13,12 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import stat
 import traceback
 from collections.abc import Callable
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError
-
-NOBODY = 65534
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import NOBODY, walk
 
 
 def with_rights_of_owner(path: str, function: Callable[[], dict[str, object]]) -> dict[str, object]:
@@ -65,34 +64,11 @@ def with_rights_of_owner(path: str, function: Callable[[], dict[str, object]]) -
 
 
 def somebody_else(path: str) -> int:
-    """The first user but root who can decide what ``path`` leads to; 0 when only root can.
-
-    Every folder and link on the way counts, not only the end: who owns a link chooses its end,
-    and in a folder that everybody can write everybody chooses. Those are nobody's files.
-    """
-    place, rest = "/", [part for part in path.split("/") if part]
-    for _hop in range(200):
-        if not rest:
-            return 0
-        part = rest.pop(0)
-        if part in (".", ".."):
-            place = os.path.dirname(place) if part == ".." else place
-            continue
-        place = os.path.join(place, part)
-        try:
-            found = os.lstat(place)
-        except OSError:
-            return 0  # nothing is there to be run
-        if found.st_uid != 0:
-            return found.st_uid
-        if stat.S_ISLNK(found.st_mode):
-            target = os.readlink(place)
-            rest = [piece for piece in target.split("/") if piece] + rest
-            place = "/" if target.startswith("/") else os.path.dirname(place)
-        elif found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and rest):
-            # In a sticky folder such as /tmp nobody can replace what is root's, which comes next.
-            return NOBODY
-    return NOBODY
+    """The first user but root who can decide what ``path`` leads to; 0 when only root can."""
+    try:
+        return walk(path, HostReader()).decides
+    except Unreadable:
+        return NOBODY  # what cannot even be looked at is no reason to trust it
 
 
 def _step_down(uid: int) -> None:
