@@ -271,22 +271,25 @@ def test_the_repairs_led_back_to_the_same_node(site):
         assert {item: change for item, change in changed.items() if not outside.DATED.match(item)} == {}
 
 
-def test_a_triton_changed_by_hand_is_the_node_that_moved(site):
+def test_a_triton_that_came_by_hand_is_the_node_that_moved(site):
     """What the file has to say follows from the Triton that is found; the declaration is as it was."""
     changed, other = site.machines
     packages = f"{VENV}/lib/python3.13/site-packages"
     changed.shell(f"mount -t tmpfs none {packages}")
     try:
-        site.run("no triton", check=True).assert_ok()
-        found = site.evidence("no triton", changed)
-        assert (found["ptxas/environment"]["state"], found["ptxas/environment"]["cause"]) == ("drifted", "corrective")
-        assert found["ptxas/assembles"]["state"] == "unknown"
-        assert site.evidence("no triton", other)["ptxas/environment"]["state"] == "in_sync"
-        # The same file for another environment is what an operator has declared anew.
-        site.run("declared anew", check=True, extra={"ptxas_venv": "/srv/other"}).assert_ok()
-        assert site.evidence("declared anew", changed)["ptxas/environment"]["cause"] == "intentional"
+        site.run("without triton", check=False).assert_ok()
+        assert site.evidence("without triton", changed)["ptxas/assembles"]["state"] == "unknown"
+        assert "TRITON" not in changed.read(ENVIRONMENT)
     finally:
         changed.shell(f"umount {packages}")
+    site.run("triton came", check=True).assert_ok()
+    found = site.evidence("triton came", changed)["ptxas/environment"]
+    assert (found["state"], found["cause"]) == ("drifted", "corrective")
+    assert site.evidence("triton came", other)["ptxas/environment"]["state"] == "in_sync"
+    site.run("declared anew", check=True, extra={"ptxas_candidates": [PTXAS]}).assert_ok()
+    assert site.evidence("declared anew", changed)["ptxas/environment"]["cause"] == "intentional"
+    site.run("repair", check=False).assert_ok()
+    assert f'TRITON_PTXAS_PATH="{PTXAS}"' in changed.read(ENVIRONMENT)
 
 
 def test_what_cannot_be_repaired_here_fails_with_what_to_do(site):
