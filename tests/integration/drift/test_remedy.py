@@ -33,6 +33,16 @@ PLAY = """\
   tasks: [{{name: Not asked for, ansible.builtin.copy: {{content: x, dest: "{folder}/other", mode: "0600"}}}}]
 """
 
+# A real run leaves its record and its turn; in a namespace of its own they go with the test.
+ASIDE = r"""
+set -e
+mount -t tmpfs aside "$ASIDE"
+mkdir "$ASIDE/upper" "$ASIDE/work"
+mount -t overlay aside -o "lowerdir=/var/lib,upperdir=$ASIDE/upper,workdir=$ASIDE/work" /var/lib
+mount -t tmpfs aside /run
+exec sh -c "$PASTED"
+"""
+
 
 class Site:
     def __init__(self, folder: Path) -> None:
@@ -56,8 +66,14 @@ class Site:
         return validated(self.folder / "out/report.json"), done.stdout
 
     def paste(self, command: str) -> str:
+        (aside := self.folder.parent / "aside").mkdir()
         done = subprocess.run(
-            ["sh", "-c", command], cwd=self.folder, env=self.env, capture_output=True, text=True, check=False
+            ["unshare", "--mount", "sh", "-c", ASIDE],
+            cwd=self.folder,
+            env={**self.env, "PASTED": command, "ASIDE": str(aside)},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert not (self.folder / "pwned").exists()
         return done.stdout + done.stderr
@@ -91,7 +107,10 @@ def test_the_printed_remedy_repairs_and_nothing_else(tmp_path: Path) -> None:
     assert report["run"]["variables"] == ["a_secret"]
     command = printed(board, "--tags ptxas")
     assert f"spark_local_apply={os.uname().nodename}" in command
+    record = Path("/var/lib/nusy/applied/ptxas.json")
+    before = record.read_bytes() if record.exists() else None
     said = site.paste(command)
+    assert (record.read_bytes() if record.exists() else None) == before
     assert (site.folder / "ptxas.env").exists(), said
     assert not (site.folder / "other").exists()
     assert states(site.report()[0])["ptxas/environment"] == "in_sync"
