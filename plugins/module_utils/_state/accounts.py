@@ -146,8 +146,8 @@ def plan_user(user: User, seen: Seen, world: World, sheet: Sheet) -> None:
     ):
         if after is not None and before != after:
             sheet.differs(f"{key}: {name}", before, after)
-            # Somebody may log in by this account: another shell or home can lock them out.
-            allowed = found.uid < FIRST_LOGIN_UID or world.allows(sheet, user.name)
+            # Somebody may log in by this account, root above all: another shell or home can lock them out.
+            allowed = 0 < found.uid < FIRST_LOGIN_UID or world.allows(sheet, user.name)
             if allowed and (name != "home" or _idle(user, found, sheet)):
                 sheet.will("modify_user", user.name, option, after)
     missing = tuple(g for g in user.groups if g not in found.member_of and g != found.group)

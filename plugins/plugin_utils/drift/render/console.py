@@ -301,6 +301,9 @@ class _Board:
                 lines += self.wrapped("", f"careful: {self.say(risk)}", most=2)
         if len(commands) > MOST_REPAIRS:
             lines += self.wrapped("", f"and {count(len(commands) - MOST_REPAIRS, 'more command')}")
+        if pasted and self.report.variables:
+            # Their values may be secrets: only the names are known here.
+            lines += self.wrapped("", f"add the -e of this run: {self.say(', '.join(self.report.variables))}", "strong")
         return lines
 
     def waived(self) -> list[str]:

@@ -65,6 +65,8 @@ def _head(view: Report) -> Iterator[str]:
     repaired = f", {view.repaired()} repaired" if view.repaired() else ""
     facts = f"{view.seconds:.1f} s, exit code {view.exit_code}{repaired}"
     yield f"{what}: {_code(view.playbook)}, {_code(view.started)}, {facts}\n"
+    if view.variables:
+        yield f"The run was given {', '.join(map(_code, view.variables))} with `-e`; repairs need the same.\n"
 
 
 def _blocks(view: Report) -> Iterator[tuple[str, str, int]]:

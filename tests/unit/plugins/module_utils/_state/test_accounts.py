@@ -130,3 +130,11 @@ def test_an_account_without_a_home_of_its_own_has_the_root_directory(node):
     assert node.users["sys"][3] == "/" and not ensured.plan(node).changed
     with pytest.raises(InputError):
         subject({"id": "demo/user", "users": [{"name": "sys", "home": "//"}]})
+
+
+@pytest.mark.parametrize("wanted", [{"shell": "/usr/sbin/nologin"}, {"home": "/srv/root"}, {"group": "ops"}])
+def test_the_account_that_runs_everything_is_touched_only_by_its_name(node, wanted):
+    declared = {"id": "demo/user", "users": [{"name": "root", **wanted}]}
+    plan = subject(declared).plan(node)
+    assert plan.controls[0].blocked_by == "demo_confirm: [root]" and plan.steps == ()
+    assert subject(declared, confirm=["root"]).plan(node).steps

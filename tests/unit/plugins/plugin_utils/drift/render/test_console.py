@@ -7,6 +7,7 @@ import re
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render import text
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.console import render
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.markdown import render as markdown
 from ansible_collections.nusy.dgx_spark.tests.tools import drift_reports
 
 DEMO = drift_reports.demo()
@@ -147,3 +148,11 @@ def test_a_report_that_knows_nothing_says_so():
     for control in report["hosts"][0]["controls"]:
         control |= {"state": "unknown", "reason": "needs root"}
     assert render(report).startswith("NOTHING KNOWN on spark-1, no drift seen\n")
+
+
+def test_a_repair_says_which_variables_of_the_run_it_needs():
+    report = copy.deepcopy(DEMO)
+    assert "add the -e" not in render(report)
+    report["run"]["variables"] = ["prereqs_skip_controls", "site"]
+    assert "add the -e of this run: prereqs_skip_controls, site\n" in render(report)
+    assert "given `prereqs_skip_controls`, `site` with `-e`" in markdown(report)
