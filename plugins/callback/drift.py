@@ -124,7 +124,7 @@ class CallbackModule(CallbackBase):
     def __init__(self, display: Any = None, options: Any = None) -> None:
         super().__init__(display=display, options=options)
         self.off = False
-        self._warned = False
+        self._troubled = False
         self._writer: EventWriter | None = None
         self._lock: Lock | None = None
         self._directory = Path()
@@ -171,7 +171,7 @@ class CallbackModule(CallbackBase):
             self._writer = EventWriter(self._directory)
         except (Busy, Foreign, OSError) as error:
             self.off = True
-            self._warn(f"no drift report: {error}")
+            self._display.warning(f"no drift report: {error}")
             return
         check = bool(context.CLIARGS.get("check"))
         now = datetime.now(timezone.utc)
@@ -273,7 +273,7 @@ class CallbackModule(CallbackBase):
                 terminal=produce.terminal_of(sys.stdout),
             )
             for problem in outcome.problems:
-                self._warn(problem)
+                self._display.warning(problem)
             if outcome.console:
                 self._display.display(outcome.console.rstrip("\n"))
         if self._writer is not None:
@@ -286,7 +286,7 @@ class CallbackModule(CallbackBase):
             try:
                 self._report()
             except Exception as error:
-                self._warn(f"no drift report: {type(error).__name__}: {error}")
+                self._display.warning(f"no drift report: {type(error).__name__}: {error}")
 
     # -- helpers -------------------------------------------------------------------------
 
@@ -295,15 +295,12 @@ class CallbackModule(CallbackBase):
             self._writer.write(event)
 
     def trouble(self, what: str) -> None:
-        """Something in here failed: say it once, and in the report."""
+        """Something in here failed. It may fail for every task: said once, while the report has all."""
         what = text.line(what)
-        self._warn(f"the drift report is incomplete: {what}")
+        if not self._troubled:
+            self._troubled = True
+            self._display.warning(f"the drift report is incomplete: {what}")
         try:
             self._write({"e": "note", "text": f"collecting failed: {what}"})
         except OSError:
             self.off = True  # nothing more can be written; the missing end marks the report
-
-    def _warn(self, message: str) -> None:
-        if not self._warned:
-            self._warned = True
-            self._display.warning(message)

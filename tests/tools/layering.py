@@ -28,7 +28,7 @@ LOGS = BUILD / "test-logs"
 # A test that hangs must not take the whole run with it.
 STEP_SECONDS = 2400
 SHOWN_LINES = 150
-# Set when the run is interrupted: commands have sessions of their own, so nobody else ends them.
+# Set when the run is interrupted: commands have sessions of their own, so no terminal ends them.
 _stopping = threading.Event()
 
 
@@ -185,7 +185,11 @@ def _environment() -> dict[str, str]:
 
 
 def _run(argv: Sequence[str], out: int, env: Mapping[str, str]) -> str:
-    """Nothing when the command exited 0, else what happened. Its whole session ends with it."""
+    """Nothing when the command exited 0, else what happened.
+
+    Its process group ends with it. What left that group (workers of Ansible, daemons) is ended
+    by who started it, for which SIGTERM leaves time.
+    """
     process = subprocess.Popen(
         argv, cwd=ROOT, env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
     )

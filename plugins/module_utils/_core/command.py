@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run a command: bounded in time and memory, with a clean environment, nothing left behind.
+"""Run a command: bounded in time and memory, with a clean environment.
 
 Private to nusy.dgx_spark: other collections must not import this.
 """
@@ -85,8 +85,9 @@ def run_command(
 ) -> Completed:
     """Run ``argv`` bounded in time and memory, with a clean environment, and never raise.
 
-    The command gets its own session, and the whole session is killed at the time limit or
-    when it prints more than ``cap`` bytes: a wrapper script that hangs leaves no children.
+    The command gets a session of its own. Its process group is killed at the time limit or
+    when it prints more than ``cap`` bytes: a wrapper script that hangs leaves no children,
+    but for one that made itself a daemon. For that one nobody waits, either.
     One that ``changes`` the node is never killed for what it prints (half an installation is
     worse than a long log; its head and tail are kept), and what it has started when it ends
     in time goes on running, as the scripts of packages expect.

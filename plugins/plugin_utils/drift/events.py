@@ -30,6 +30,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import private
+
 SCHEMA = "nusy.dgx_spark.drift.events/1"
 FILE = "events.jsonl"
 # Lock of the folder, and the mark by which it is known as one of ours.
@@ -43,16 +45,22 @@ class Busy(Exception):
 
 
 class Foreign(Exception):
-    """The directory holds something, and no report of ours: its files are not ours to replace."""
+    """The directory, or what it holds, is not ours to replace; the text says why."""
 
 
-def is_ours(directory: Path) -> bool:
-    """Whether a report may be written here: a new or empty folder, or one that had a report."""
-    if not directory.exists() or (directory / LOCK).exists() or not any(directory.iterdir()):
-        return True
+def foreign(directory: Path) -> str:
+    """Why no report may be written here; empty for a new or empty folder of the caller, or one
+    of the caller's that had a report."""
+    if not directory.exists():
+        return ""
+    if who := private.prepared_by(directory):
+        return who
+    if (directory / LOCK).exists() or not any(directory.iterdir()):
+        return ""
     with contextlib.suppress(OSError), (directory / FILE).open("rb") as handle:
-        return handle.read(64).startswith(encode({"e": "run", "schema": SCHEMA})[:-1])
-    return False
+        if handle.read(64).startswith(encode({"e": "run", "schema": SCHEMA})[:-1]):
+            return ""
+    return "it holds files that are not of a drift report"
 
 
 def encode(event: Event) -> bytes:
@@ -63,10 +71,11 @@ class Lock:
     """Holds a report directory from the beginning of a run until its report is written."""
 
     def __init__(self, directory: Path) -> None:
-        if not is_ours(directory):
-            raise Foreign(f"{directory} is not empty and holds no drift report")
-        directory.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if why := foreign(directory):
+            raise Foreign(f"{directory}: {why}")
+        private.folder(directory)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(directory / LOCK, flags, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -84,8 +93,7 @@ class EventWriter:
     """Appends events to a new file. Whoever writes holds the lock of the directory."""
 
     def __init__(self, directory: Path) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(directory / FILE, flags, 0o644)
+        self._descriptor = private.fresh(directory / FILE, os.O_APPEND)
 
     def write(self, event: Event) -> None:
         """One write call per line: a killed run leaves whole lines but for the last."""

@@ -20,11 +20,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import private
 
 RUNS_KEPT = 1000
 TREND = 30  # runs that go into a report
@@ -54,7 +55,6 @@ def apply(report: dict[str, Any], folder: Path, at: int | None = None) -> list[s
     report["trend"] = [{key: run.get(key) for key in ("id", "started", "mode", *_COUNTS)} for run in runs[-TREND:]]
     oldest = moment - FORGET_DAYS * 86400
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / "open.jsonl", (line for line in known.values() if _number(line.get("seen")) >= oldest))
     except OSError as error:
         problems.append(f"history was not saved: {error.strerror}")
@@ -70,7 +70,6 @@ def remember_run(report: dict[str, Any], folder: Path) -> list[str]:
     line = {key: report["run"][key] for key in ("id", "started", "mode", "playbook", "seconds", "complete")}
     try:
         runs = [run for run in _lines(folder / "runs.jsonl", problems) if run.get("id") != line["id"]]
-        folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / "runs.jsonl", [*runs[-RUNS_KEPT + 1 :], {**line, **report["summary"]}])
     except OSError as error:
         problems.append(f"history was not saved: {error.strerror}")
@@ -122,12 +121,6 @@ def _lines(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
         problems.append(f"history/{path.name}: {damaged} damaged lines were dropped")
 
 
-def _replace(path: Path, lines: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as handle:
-            for line in lines:
-                handle.write(json.dumps(line, separators=(",", ":")) + "\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _replace(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    private.folder(path.parent)
+    private.replace(path, (json.dumps(line, separators=(",", ":")) + "\n" for line in lines))

@@ -15,6 +15,7 @@ import configparser
 import contextlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.refusal impor
 
 CALLBACK = "nusy.dgx_spark.drift"
 LOG = "ansible-playbook.log"
+# What Ansible would leave in the home or in /tmp.
+SCRATCH = ".ansible"
 
 _EPILOG = """\
 exit codes: 0 clean | 2 drift | 3 unknown, unreachable or incomplete | 4 bad waiver file |
@@ -127,10 +130,10 @@ def _report(options: argparse.Namespace, more: list[str]) -> int:
     # Said before a long run, not after it; the run goes on, what is usable counts.
     for problem in waiver_file.read(waivers)[1]:
         print(f"spark-drift: waiver file: {problem}", file=sys.stderr)
-    _claim(directory)
+    env = environment(directory)
     argv = command(options, more, program, playbook)
+    _claim(directory)
     try:
-        env = environment(directory)
         run = Run(argv, env, directory / LOG, options.verbose)
         ended = run.wait()
     except OSError as error:
@@ -174,13 +177,14 @@ def _claim(directory: Path) -> None:
         produce.clear(directory)
         for name in (events.FILE, LOG):
             (directory / name).unlink(missing_ok=True)
+        (directory / SCRATCH / "tmp").mkdir(parents=True, exist_ok=True)
     except events.Foreign as error:
         raise Refusal(
             "output_foreign",
             wanted=f"a folder for the report: {directory}",
-            found="files in it that are not of a drift report",
-            why="index.html, report.json and others would be replaced, and they may be somebody's",
-            fix="name a new or empty folder with -o, or one that a report was written to before",
+            found=str(error),
+            why="index.html, report.json and others are replaced there, and what lies in it decides where they go",
+            fix="name a new folder with -o, or one of your own that is empty or had a report before",
         ) from error
     except events.Busy as error:
         raise Refusal(
@@ -245,8 +249,7 @@ def environment(directory: Path, outer: Mapping[str, str] | None = None) -> dict
     Ansible would leave in the home or in /tmp go below the output directory.
     """
     env = dict(os.environ if outer is None else outer)
-    scratch = directory / ".ansible"
-    (scratch / "tmp").mkdir(parents=True, exist_ok=True)
+    scratch = directory / SCRATCH
     config = _config(env)
     if config is not None:
         env["ANSIBLE_CONFIG"] = str(config)
@@ -297,10 +300,35 @@ def _config(env: Mapping[str, str]) -> Path | None:
     """The operator's ansible.cfg (named, or in the working directory), else ours."""
     if named := env.get("ANSIBLE_CONFIG"):
         return Path(named).absolute()
-    for folder in (Path.cwd(), places.ROOT):
-        if (folder / "ansible.cfg").is_file():
-            return folder / "ansible.cfg"
-    return None
+    here, ours = Path.cwd() / "ansible.cfg", places.ROOT / "ansible.cfg"
+    if here != ours and here.is_file() and _counts(here):
+        return here
+    return ours if ours.is_file() else None
+
+
+def _counts(config: Path) -> bool:
+    """Whether Ansible would take these settings by itself: they name programs and plugins to run.
+
+    Given by absolute path, as here, it takes any.
+    """
+    if config.parent.stat().st_mode & stat.S_IWOTH:
+        print(
+            f"spark-drift: {config} does not count, since everybody can write into that folder; "
+            "ANSIBLE_CONFIG names the settings to take",
+            file=sys.stderr,
+        )
+        return False
+    # Who owns a link has chosen the settings, too.
+    owners = {config.lstat().st_uid, config.stat().st_uid}
+    if strangers := owners - {0, os.geteuid()}:
+        raise Refusal(
+            "config_foreign",
+            wanted=f"settings of yours or of root in {config}",
+            found=f"a file of user {min(strangers)}, while this is run by user {os.geteuid()}",
+            why="ansible.cfg names programs and plugins, which would run with your rights",
+            fix=f"look from another folder, or say that you trust it: env ANSIBLE_CONFIG={config} …",
+        )
+    return True
 
 
 def _collections() -> Path:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import IO, cast
 
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import text
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import private, text
 
 # After a first signal ansible-playbook gets this long to end its tasks, then it is killed.
 GRACE_SECONDS = 15.0
@@ -83,7 +83,7 @@ class Run:
         stream = cast(IO[str], self._process.stdout)
         log: IO[str] | None = None
         with contextlib.suppress(OSError):
-            log = self._log.open("w", encoding="utf-8", buffering=1)
+            log = os.fdopen(private.fresh(self._log), "w", encoding="utf-8", buffering=1)
         for line in stream:
             # With a full disk there is no log, but whoever writes must not be kept waiting.
             if log is not None:

@@ -12,7 +12,7 @@ import importlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,6 +22,7 @@ from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import (
     events,
     exitcode,
     history,
+    private,
     text,
     verdict,
     waivers,
@@ -76,7 +77,7 @@ def produce(
     outcome = Outcome(complete(builder.build(directory / events.FILE, prefix), directory, waivers))
     report = outcome.report
     outcome.problems += report.pop("_problems")
-    _write(directory / REPORT, encode(report))
+    private.replace(directory / REPORT, encode(report))
     for name in sorted(formats, key="console".__eq__):  # the board names the page, if there is one
         try:
             _render(name, report, directory, outcome, terminal or {})
@@ -128,11 +129,11 @@ def _render(name: str, report: dict[str, Any], directory: Path, outcome: Outcome
         outcome.console = renderer.render(report, **terminal, more=_shown(more))
     elif name == "envelope":
         folder = directory / ENVELOPES
-        folder.mkdir(exist_ok=True)
+        private.folder(folder)
         for host, document in renderer.render_all(report):
-            _write(folder / f"{_file_name(host)}.json", [document])
+            private.replace(folder / f"{_file_name(host)}.json", [document])
     else:
-        _write(directory / FILES[name], [renderer.render(report)])
+        private.replace(directory / FILES[name], [renderer.render(report)])
 
 
 def _shown(path: Path) -> str:
@@ -146,16 +147,3 @@ def _file_name(host: str) -> str:
     """A host name is free text: no path may come of it."""
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in host).strip(".")
     return safe if safe == host and len(host) < 200 else f"{safe[:100]}-{text.slug(host, 9)[-8:]}"
-
-
-def _write(path: Path, chunks: Iterable[str]) -> None:
-    """Replace ``path`` whole, so that a reader never sees half a report."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="replace") as handle:
-            for chunk in chunks:
-                handle.write(chunk)
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

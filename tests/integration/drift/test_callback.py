@@ -336,10 +336,19 @@ def test_ages_come_with_the_second_run(lab: Lab) -> None:
 def test_a_callback_that_breaks_does_not_break_the_run(lab: Lab) -> None:
     """The disk is full, for the callback only: its events file is a full device."""
     target = lab.folder / "full"
-    target.mkdir()
-    (target / ".spark-drift").touch()  # it is one of ours
-    (target / "events.jsonl").symlink_to("/dev/full")
-    ran = lab.run("- {hosts: a, gather_facts: false, roles: [nusy.dgx_spark.gamma]}", directory="full")
+    customised = lab.folder / "customised"
+    customised.mkdir()
+    # A link to the device would be replaced, as any link in the place of a file of the report is.
+    (customised / "sitecustomize.py").write_text(
+        "import os\nreal = os.open\n"
+        "def opened(path, flags, *more, **named):\n"
+        "    if flags & os.O_CREAT and str(path).endswith('/events.jsonl'):\n"
+        "        return real('/dev/full', os.O_WRONLY)\n"
+        "    return real(path, flags, *more, **named)\n"
+        "os.open = opened\n"
+    )
+    play = "- {hosts: a, gather_facts: false, roles: [nusy.dgx_spark.gamma]}"
+    ran = lab.run(play, directory="full", PYTHONPATH=str(customised))
     assert ran.rc == 0
     assert ran.out.count("drift report") == 1
     assert not (target / "report.json").exists()

@@ -218,18 +218,18 @@ def test_the_board_names_the_page_only_when_there_is_one(tmp_path: Path, monkeyp
     assert "report.json" in outcome.console
 
 
-def test_a_folder_of_somebody_is_not_ours(tmp_path: Path) -> None:
-    assert events.is_ours(tmp_path / "new")
-    assert events.is_ours(tmp_path)
+def test_a_folder_with_files_of_somebody_is_left_alone(tmp_path: Path) -> None:
+    assert not events.foreign(tmp_path / "new")
+    assert not events.foreign(tmp_path)
     (tmp_path / "index.html").write_text("mine")
-    assert not events.is_ours(tmp_path)
+    assert events.foreign(tmp_path)
     with pytest.raises(events.Foreign):
         events.Lock(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     (tmp_path / events.FILE).write_bytes(events.encode({**RUN, "schema": "somebody's"}))
-    assert not events.is_ours(tmp_path)
+    assert events.foreign(tmp_path)
     (tmp_path / events.FILE).write_bytes(events.encode({"e": "run", "schema": events.SCHEMA, "id": "1"}))
-    assert events.is_ours(tmp_path)
+    assert not events.foreign(tmp_path)
 
 
 def test_hosts_of_a_play_that_ended_for_all_are_partial(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import launcher, places, process
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import launcher, places, process, refusal
 
 
 def environment(folder: Path, **outer: str) -> dict[str, str]:
@@ -49,6 +49,32 @@ def test_a_broken_ansible_cfg_is_left_to_ansible(tmp_path: Path, monkeypatch: py
     (tmp_path / "ansible.cfg").write_bytes(b"\xff no section")
     monkeypatch.chdir(tmp_path)
     assert environment(tmp_path)["ANSIBLE_CONFIG"] == str(tmp_path / "ansible.cfg")
+
+
+def test_a_file_that_everybody_could_have_put_there_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with ansible-playbook itself."""
+    (tmp_path / "ansible.cfg").write_text("[defaults]\ncallback_plugins = plugins\n")
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o1777)
+    assert environment(tmp_path)["ANSIBLE_CONFIG"] == str(places.ROOT / "ansible.cfg")
+    assert f"{tmp_path}/ansible.cfg does not count" in capsys.readouterr().err
+    named = environment(tmp_path, ANSIBLE_CONFIG="ansible.cfg")
+    assert named["ANSIBLE_CONFIG"] == str(tmp_path / "ansible.cfg")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("link", [False, True])
+def test_settings_of_somebody_else_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: bool) -> None:
+    config = tmp_path / "ansible.cfg"
+    config.symlink_to(places.ROOT / "ansible.cfg") if link else config.write_text("[defaults]\n")
+    monkeypatch.chdir(tmp_path)
+    assert environment(tmp_path)["ANSIBLE_CONFIG"] == str(config)
+    os.lchown(config, 65534, 65534)
+    with pytest.raises(refusal.Refusal, match="config_foreign"):
+        environment(tmp_path)
+    assert environment(tmp_path, ANSIBLE_CONFIG=str(config))["ANSIBLE_CONFIG"] == str(config)
 
 
 def test_sockets_get_a_path_that_fits(tmp_path: Path) -> None:
@@ -101,8 +127,10 @@ def test_default_directory(
     assert str(places.directory(configured)) == wanted
 
 
-def test_a_full_disk_keeps_nobody_waiting() -> None:
+def test_a_full_disk_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be logged is still read: a full pipe would stop ansible-playbook for ever."""
-    run = process.Run(["seq", "200000"], dict(os.environ), Path("/dev/full"), verbose=False)
+    # Opened, and never named as the log: what has the log's name is replaced.
+    monkeypatch.setattr(process.private, "fresh", lambda _path: os.open("/dev/full", os.O_WRONLY))
+    run = process.Run(["seq", "200000"], dict(os.environ), tmp_path / "log", verbose=False)
     assert run.wait() == 0
     assert not run.stopped
