@@ -25,10 +25,11 @@ DPKG_QUERY = "/usr/bin/dpkg-query"
 APT_GET = "/usr/bin/apt-get"
 # Without these, a simulation by root rewrites apt's caches and its planner's log: a look would touch the node.
 NO_TRACE = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Dir::Log::Planner=/dev/null")
+# A name that apt does not have and that holds a dot is a regular expression to it: "l.bc" would install 34 packages.
+LITERALLY = ("-o", "APT::Cmd::Pattern-Only=true")
 # 600 s: unattended-upgrades and the DGX Dashboard hold the lock for minutes at boot.
 LOCK_SECONDS = 600
 LOCK_POLL_SECONDS = 3.0
-# dpkg, apt-mark and "apt-get update" give up at once where "apt-get install" can wait.
 # What apt says of names it does not have, the same in apt 2.4 to 3.0.
 NOT_THERE = re.compile(
     r"^E: (?:Unable to locate package (\S+)|Version '(.+)' for '(.+)' was not found"
@@ -38,10 +39,12 @@ NOT_THERE = re.compile(
 VIRTUAL = re.compile(r"^Package (\S+) is a virtual package provided by:\n((?:  .*\n)+)", re.MULTILINE)
 UNMET = re.compile(r"^The following packages have unmet dependencies:\n((?: .*\n)+)", re.MULTILINE)
 DOWNGRADED = re.compile(r"^The following packages will be DOWNGRADED:\n((?:  .*\n)+)", re.MULTILINE)
+# dpkg, apt-mark and "apt-get update" give up at once where "apt-get install" can wait.
 LOCKED = re.compile(r"lock (?:was|is) locked by|Could not get lock")
 INSTALL_SECONDS = 3600.0
 # Wait for the lock; the administrator's version of a configuration file stays.
 CAREFULLY = (
+    *LITERALLY,
     *("-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}"),
     *("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"),
 )
@@ -156,12 +159,12 @@ def observe(reader: Reader, wanted: Mapping[str, Sequence[Package]], *, recommen
 
 
 def simulate(reader: Reader, asked: Sequence[str], given: Sequence[str]) -> Simulation:
-    argv = [APT_GET, "--simulate", "--yes", *NO_TRACE, *given, "install", "--", *asked]
+    argv = [APT_GET, "--simulate", "--yes", *LITERALLY, *NO_TRACE, *given, "install", "--", *asked]
     return parse_simulation(reader.run(argv, timeout=60, env=ENVIRONMENT))
 
 
 def _removal(reader: Reader, name: str) -> Simulation:
-    argv = [APT_GET, "--simulate", "--yes", *NO_TRACE, "remove", "--", name]
+    argv = [APT_GET, "--simulate", "--yes", *LITERALLY, *NO_TRACE, "remove", "--", name]
     return parse_simulation(reader.run(argv, timeout=60, env=ENVIRONMENT))
 
 

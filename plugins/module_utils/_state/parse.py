@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
@@ -35,8 +36,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 
 ROLE = re.compile(r"[a-z][a-z0-9_]*")
 CONTROL = re.compile(r"[a-z][a-z0-9_]*/[a-z][a-z0-9_]*")
-# Debian Policy 5.6.1, with an optional :architecture and =version.
-PACKAGE = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?)(?:=(?P<version>[A-Za-z0-9.+:~-]+))?")
+# Debian Policy 5.6.1, with an optional :architecture and =version. To apt a "-" at the end means: remove it.
+PACKAGE = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]*[a-z0-9+.](?::[a-z0-9]+)?)(?:=(?P<version>[A-Za-z0-9.+:~-]+))?")
 # useradd's own rule on Debian (NAME_REGEX), and systemd.unit(5).
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|socket|timer|path|mount|automount|target|slice|swap)")
@@ -151,6 +152,10 @@ def document(params: Mapping[str, Any]) -> Document:
         if name not in ids:
             known = f"a control of role {role}: {', '.join(ids)}"
             raise _wrong(f"skip_controls[{i}]", known, name, "a misspelt name would skip nothing")
+    for name, value in secrets.items():
+        if value and any(value in text for text in (role, *ids)):
+            why = "redaction would make the verdicts of these controls unreadable"
+            raise _wrong(f"secrets.{name}", "a value that is no part of an id", "one that is", why)
     for control in controls:
         _check_secrets(control, secrets)
     return Document(
@@ -323,6 +328,10 @@ def _check_secrets(control: ControlSpec, secrets: Mapping[str, str]) -> None:
             raise _wrong(
                 f"units of {control.id}", "no secret; put it in a file of mode 0600 and name that", unit.name, why
             )
+    bare = replace(control, units=(), files=tuple(replace(file, content="") for file in control.files))
+    if "${secret:" in json.dumps(asdict(bare)):
+        why = "it would be written as it stands"
+        raise _wrong(control.id, "references to secrets in the content of files only", "${secret:…} elsewhere", why)
     texts = [f.content for f in control.files]
     for name in (match for text in texts for match in files.SECRET.findall(text)):
         if name not in secrets:

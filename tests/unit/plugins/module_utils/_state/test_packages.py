@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import packages
 from declare import subject
 from fake_node import FakeNode
@@ -248,3 +248,24 @@ def test_what_was_interrupted_while_unpacking_is_unpacked_again(broken):
 def test_a_broken_package_is_left_alone_while_nothing_is_to_be_installed():
     node = FakeNode(packages={"jq": ("installed", "1"), "other": ("broken", "1")})
     assert not subject({"id": "demo/p", "packages": ["jq"]}).plan(node).changed
+
+
+def test_a_name_is_never_a_pattern_to_apt():
+    """apt tries an unknown name with a dot as a regular expression, and removes what ends in a minus sign."""
+    node = FakeNode()
+    node.available["tool"] = "1.0"
+    node.packages["old"] = ("installed", "1.0")
+    asked = []
+    run = node.run
+
+    def recorded(argv, **options):
+        asked.append(tuple(argv))
+        return run(argv, **options)
+
+    node.run = recorded
+    ensured = subject({"id": "demo/one", "packages": ["tool"], "absent_packages": ["old"]}, confirm=["old"])
+    converge(ensured, ensured.plan(node), node, node)
+    changing = [argv for argv in asked if argv[0].endswith("apt-get") and {"install", "remove"} & set(argv)]
+    assert len(changing) >= 4 and all("APT::Cmd::Pattern-Only=true" in argv for argv in changing)
+    with pytest.raises(InputError):
+        subject({"id": "demo/one", "packages": ["tool-"]})

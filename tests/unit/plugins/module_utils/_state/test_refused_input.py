@@ -73,3 +73,30 @@ def test_half_a_character_is_refused_before_a_file_refuses_it(control, params, p
 def test_a_byte_that_is_no_text_can_be_declared_as_it_can_be_found():
     found = document({"id": "demo/x", "files": [{"path": "/a", "content": "\udce9"}]})
     assert found.controls[0].files[0].content == "\udce9"
+
+
+@pytest.mark.parametrize(
+    ("control", "secrets", "found"),
+    [
+        ({"id": "demo/x"}, {"pw": "demo"}, "one that is"),
+        ({"id": "demo/redis"}, {"pw": "redi"}, "one that is"),
+        (
+            {
+                "id": "demo/x",
+                "mounts": [{"path": "/m", "source": "//n/s", "fstype": "cifs", "options": ["p=${secret:x}"]}],
+            },
+            {"x": "hunter22"},
+            "${secret:…} elsewhere",
+        ),
+        (
+            {"id": "demo/x", "users": [{"name": "u", "comment": "${secret:x}"}]},
+            {"x": "hunter22"},
+            "${secret:…} elsewhere",
+        ),
+    ],
+)
+def test_a_secret_stands_in_contents_of_files_alone(control, secrets, found):
+    with pytest.raises(InputError) as error:
+        document(control, secrets=secrets)
+    assert found in error.value.problem.found
+    assert "hunter22" not in error.value.problem.text()
