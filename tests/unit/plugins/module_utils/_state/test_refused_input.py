@@ -89,7 +89,7 @@ def test_a_byte_that_is_no_text_can_be_declared_as_it_can_be_found():
             "${secret:…} elsewhere",
         ),
         (
-            {"id": "demo/x", "users": [{"name": "u", "comment": "${secret:x}"}]},
+            {"id": "demo/x", "links": [{"path": "/l", "target": "/x/${secret:x}"}]},
             {"x": "hunter22"},
             "${secret:…} elsewhere",
         ),
