@@ -38,6 +38,7 @@ PROPERTIES = (
     "ActiveState",
     "SubState",
     "UnitFileState",
+    "FragmentPath",
     "DropInPaths",
     "NeedDaemonReload",
     "ConditionResult",
@@ -67,7 +68,8 @@ class SeenUnit:
     invocation: str = ""
     since: float = 0.0  # when this instance began, in seconds since the epoch
     reloaded: float = 0.0  # at the latest; whatever the state was about
-    foreign: tuple[tuple[str, str], ...] = ()  # (drop-in that is not ours, directive of ours that it sets)
+    foreign: tuple[tuple[str, str], ...] = ()  # (drop-in that is not ours, directive of ours that it undoes)
+    unclear: tuple[Unknown, ...] = ()  # drop-ins of which that cannot be told
 
     @property
     def is_active(self) -> bool:
@@ -132,9 +134,15 @@ def observe(reader: Reader, role: str, wanted: Sequence[Unit]) -> Seen | Unknown
         if not done.ok or len(blocks) != len(names):
             return Unknown(f"systemd does not answer: {one_line(done.said(1))}")
     boot = started.boot_time()
+    declared = {file.path: file.content for unit in wanted for file in files_of(unit)}
     for name, block in zip(names, blocks, strict=True):
-        ours = {file.path: file.content for unit in wanted if unit.name == name for file in files_of(unit)}
-        units[name] = _seen(block, boot, overrides(reader, ours, block.get("DropInPaths", "").split()))
+        # Of a template, an alias or a prefix of its name, too: systemd says which files make this unit.
+        dropins = block.get("DropInPaths", "").split()
+        made_of = {block.get("FragmentPath", ""), *dropins}
+        made_of |= {path for unit in wanted if unit.name == name for path in own_files(unit, wanted)}
+        ours = {path: text for path, text in declared.items() if path in made_of}
+        foreign, unclear = overrides(reader, ours, dropins)
+        units[name] = replace(_seen(block, boot), foreign=foreign, unclear=unclear)
     for name in dict.fromkeys(name for unit in wanted if unit.active for name in (unit.name, *unit.alternatives)):
         if units[name].load == "loaded" and not units[name].is_active:
             units[name] = replace(units[name], refusal=_refusal(reader, name, units[name].refusal))
@@ -142,7 +150,7 @@ def observe(reader: Reader, role: str, wanted: Sequence[Unit]) -> Seen | Unknown
     return Seen(units, tuple(wanted), started.observe(reader, role, watched))
 
 
-def _seen(block: Mapping[str, str], boot: float, foreign: tuple[tuple[str, str], ...]) -> SeenUnit:
+def _seen(block: Mapping[str, str], boot: float) -> SeenUnit:
     def at(name: str) -> float:
         """Counted in µs since the boot."""
         return int(block.get(f"{name}TimestampMonotonic") or 0) / 1e6
@@ -159,7 +167,6 @@ def _seen(block: Mapping[str, str], boot: float, foreign: tuple[tuple[str, str],
         # A service that systemd starts again by itself has not always been inactive in between.
         since=boot + (at("ExecMainStart") or at("InactiveExit")),
         reloaded=boot + at("StateChange"),
-        foreign=foreign,
     )
 
 
@@ -194,6 +201,8 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, changi
         if world.allows(sheet, path):
             sheet.will("move_aside", path)
             redefined = True
+    for unclear in found.unclear:
+        sheet.cannot_see(unclear.reason)
     there = found.load not in ("not-found", "") or unit.content is not None
     if not there and not world.installing and (unit.enabled or unit.active):
         world.relies(sheet, f"unit {unit.name} is brought by a package or another role")

@@ -411,8 +411,10 @@ class FakeNode:
 
     def _shown(self, name: str) -> str:
         unit = self.units.get(name) or self.unit(state="", load="not-found")
-        folder = f"/etc/systemd/system/{name}.d/"
-        unit = {**unit, "DropInPaths": " ".join(sorted(p for p in self.files if p.startswith(folder)))}
+        names = (f"{name}.d", f"{name.partition('@')[0]}@.service.d", "service.d")
+        folders = [f"/etc/systemd/system/{folder}" for folder in names]
+        dropins = {posixpath.basename(p): p for f in reversed(folders) for p in self.files if posixpath.dirname(p) == f}
+        unit = {**unit, "DropInPaths": " ".join(dropins[file] for file in sorted(dropins))}
         return "\n".join([f"Id={name}", *(f"{key}={value}" for key, value in unit.items())])
 
     def tool_systemd_analyze(self, args: list[str]) -> tuple[int, str, str]:

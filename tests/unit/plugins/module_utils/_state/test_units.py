@@ -121,14 +121,92 @@ def test_an_override_that_is_moved_aside_ends_with_a_restart():
     assert "systemctl restart chrony.service" in node.effects
 
 
-def test_a_drop_in_that_only_adds_is_no_override():
+OURS = {"nusy": '[Service]\nEnvironment=TRITON=/good A=1 \\\n  "B=x y"\nNice=3'}
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "directives"),
+    [
+        ("zz", "Environment=OTHER=2", []),
+        ("zz", "# Environment=TRITON=/evil", []),
+        ("zz", "Environment=TRITON=/evil", ["Environment"]),
+        ("zz", "Environment=OTHER=1 \\\n'B=z'", ["Environment"]),
+        ("zz", "Environment=", ["Environment"]),
+        ("zz", "UnsetEnvironment=A", ["Environment"]),
+        ("aa", "UnsetEnvironment=A", ["Environment"]),
+        ("zz", "EnvironmentFile=-/etc/evil.env", ["Environment"]),
+        ("aa", "EnvironmentFile=/etc/evil.env", ["Environment"]),
+        ("zz", "EnvironmentFile=-/etc/nowhere.env", []),
+        ("zz", "Nice=9\nEnvironment=A=2", ["Environment", "Nice"]),
+        ("aa", "Nice=9\nEnvironment=A=2\nEnvironment=", []),
+    ],
+)
+def test_a_drop_in_that_sets_a_variable_again_or_empties_a_list_overrides_and_one_that_adds_does_not(
+    name, theirs, directives
+):
     node = bare()
     node.units["chrony.service"] = node.unit(active="active", state="enabled")
-    dropins = {"10-nusy": "[Service]\nEnvironment=A=1"}
-    control = {"id": "demo/env", "units": [{"name": "chrony.service", "dropins": dropins}]}
+    node.put("/etc/evil.env", "A=evil\n")
+    control = {"id": "demo/env", "units": [{"name": "chrony.service", "dropins": OURS}]}
+    other = f"/etc/systemd/system/chrony.service.d/{name}.conf"
+    node.put(other, f"[Service]\n{theirs}\n")
+    expected = [(f"unit chrony.service: Service/{d}", f"overridden by {other}") for d in directives]
+    first = verdict(apply(node, control), "demo/env").changes
+    assert [(c.key, c.before) for c in first if c.key.startswith("unit")] == expected
+    assert [(c.key, c.before) for c in verdict(subject(control).plan(node), "demo/env").changes] == expected
+
+
+def test_an_empty_list_of_dependencies_resets_nothing():
+    node = bare()
+    node.units["chrony.service"] = node.unit(active="active", state="enabled")
+    dropins = {"nusy": "[Unit]\nAfter=a.service\n[Service]\nExecStartPre=/bin/true"}
+    control = {"id": "demo/after", "units": [{"name": "chrony.service", "dropins": dropins}]}
     apply(node, control)
-    node.put("/etc/systemd/system/chrony.service.d/99-other.conf", "[Service]\nEnvironment=B=2\n")
-    assert states(subject(control).plan(node))["demo/env"] == "in_sync"
+    node.put("/etc/systemd/system/chrony.service.d/zz.conf", "[Unit]\nAfter=\n[Service]\nExecStartPre=/bin/false\n")
+    assert states(subject(control).plan(node))["demo/after"] == "in_sync"
+    node.put("/etc/systemd/system/chrony.service.d/zz.conf", "[Service]\nExecStartPre=\n")
+    assert states(subject(control).plan(node))["demo/after"] == "drifted"
+
+
+def test_a_drop_in_or_its_file_that_cannot_be_read_may_override():
+    node = bare()
+    node.units["chrony.service"] = node.unit(active="active", state="enabled")
+    control = {"id": "demo/env", "units": [{"name": "chrony.service", "dropins": OURS}]}
+    apply(node, control)
+    other = "/etc/systemd/system/chrony.service.d/zz.conf"
+    node.put(other, "[Service]\nEnvironmentFile=/etc/closed.env\n")
+    for path in ("/etc/closed.env", other):
+        node.unreadable = {path}
+        found = verdict(subject(control).plan(node), "demo/env")
+        assert found.state == "unknown" and path in found.reason
+
+
+@pytest.mark.parametrize("folder", ["engine@1.service.d", "engine@.service.d", "service.d"])
+@pytest.mark.parametrize("theirs", ["Nice=9", "ExecStart=\nExecStart=/bin/false"])
+def test_what_overrides_the_template_overrides_its_instance(folder, theirs):
+    controls = (
+        {"id": "demo/t", "units": [{"name": "engine@.service", "content": "[Service]\nExecStart=/bin/true\nNice=3"}]},
+        {"id": "demo/i", "units": [{"name": "engine@1.service", "active": True}]},
+    )
+    node = bare()
+    node.units["engine@1.service"] = node.unit()
+    apply(node, *controls)
+    node.put(f"/etc/systemd/system/{folder}/zz.conf", f"[Service]\n{theirs}\n")
+    found = verdict(subject(*controls).plan(node), "demo/i")
+    assert found.blocked_by == f"demo_confirm: [/etc/systemd/system/{folder}/zz.conf]"
+    assert found.changes[0].key == f"unit engine@1.service: Service/{theirs.partition('=')[0]}"
+
+
+def test_a_drop_in_of_the_same_name_in_a_folder_that_counts_more_hides_ours():
+    controls = (
+        {"id": "demo/t", "units": [{"name": "engine@.service", "dropins": {"nusy": "[Service]\nNice=3"}}]},
+        {"id": "demo/i", "units": [{"name": "engine@1.service", "active": True}]},
+    )
+    node = bare()
+    node.units["engine@1.service"] = node.unit()
+    apply(node, *controls)
+    node.put("/etc/systemd/system/engine@1.service.d/nusy.conf", "[Service]\n")
+    assert verdict(subject(*controls).plan(node), "demo/i").changes[0].key == "unit engine@1.service: Service/Nice"
 
 
 def test_a_masked_unit_is_unmasked_only_when_named_and_a_static_one_cannot_be_disabled():
