@@ -199,8 +199,8 @@ options:
           sensitive:
             description:
               - Whether lines of this file are kept out of results, diffs and errors.
-              - When unset, they are if others cannot read the file, as declared or as found - it
-                may hold secrets that nobody declares any more.
+              - When unset, they are if others cannot read the file, as declared or as found, by its
+                own mode or that of a folder on its way - it may hold secrets that nobody declares any more.
               - V(false) vouches that they can be shown (for example those of a sudoers file). A
                 file with a reference to a secret is never shown, whatever this says.
               - Ansible itself logs the options of a module on the node. A secret belongs into O(secrets),

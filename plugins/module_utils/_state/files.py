@@ -153,10 +153,10 @@ def _strictest(one: File, other: File) -> bool | None:
     return next(value for value in (True, None, False) if value in said)
 
 
-def hides(whole: Whole, found: Stat | None) -> bool:
+def hides(whole: Whole, found: Stat | None, *, closed: bool) -> bool:
     """Must nobody see lines of this file, neither what was declared nor what was found?
 
-    The role may say so, or vouch for the opposite. If it does not, the file itself tells: what
+    The role may say so, or vouch for the opposite. If it does not, the file and its folders tell: what
     others may not read, as declared or as found, may hold secrets that nobody declares any more.
     """
     if any(SECRET.search(line) for line in (*whole.lines, *whole.skipped)):
@@ -164,7 +164,7 @@ def hides(whole: Whole, found: Stat | None) -> bool:
     if whole.file.sensitive is not None:
         return whole.file.sensitive
     closed_now = found is not None and found.kind == "file" and not found.mode & 0o004
-    return closed_now or not whole.file.mode & 0o004
+    return closed or closed_now or not whole.file.mode & 0o004
 
 
 def plan_file(
@@ -198,13 +198,14 @@ def plan_file(
     if found.stat is not None and found.stat.kind != "file":
         if not _clears_the_way(file.path, found, key, world, owners):
             return
-        found = paths.Seen(None)
+        found = paths.Seen(None, closed=found.closed)
     if isinstance(found.content, Unknown):
         for sheet in owners:
             sheet.cannot_see(found.content.reason)
         return
     filled = whole.filled(secrets)
-    hidden = hides(whole, found.stat)
+    closed = found.closed or not world.closed.isdisjoint(paths.parents(file.path))
+    hidden = hides(whole, found.stat, closed=closed)
     if found.content is None:
         paths.plan_parents(file.path, seen, world, first)
         for part, sheet in zip(whole.parts, owners, strict=True):
@@ -329,7 +330,8 @@ def write_file(
     found = reader.read(file.path) if stat is not None and stat.kind == "file" else None
     content = whole.filled(secrets).text(found)
     if file.validate:
-        _validate(file, content, uid, gid, writer, hidden=hides(whole, stat))
+        hidden = hides(whole, stat, closed=paths.is_closed(reader, file.path))
+        _validate(file, content, uid, gid, writer, hidden=hidden)
     writer.write(file.path, content, mode=file.mode, uid=uid, gid=gid)
 
 

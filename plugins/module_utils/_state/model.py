@@ -66,7 +66,7 @@ class File:
     """A file owned whole by one role. Several controls may each declare a fragment of it.
 
     ``sensitive`` True: never show its lines; False: the role vouches that they can be shown; None:
-    hide those of a file that others cannot read.
+    hide those of a file that others cannot read, by its mode or that of a folder on its way.
     """
 
     path: str
@@ -219,7 +219,7 @@ class World:
     """What the steps planned so far will have made true, so that later ones can rely on it.
 
     loading: kernel modules that will be loaded. holders: who will have which number, by ("uid" or
-    "gid", number); "" is nobody any more.
+    "gid", number); "" is nobody any more. closed: directories that are declared to let nobody else in.
     """
 
     confirmed: frozenset[str] = frozenset()
@@ -231,6 +231,7 @@ class World:
     sources_change: bool = False
     lists_fresh: bool = False
     blocked_paths: set[str] = field(default_factory=set)
+    closed: frozenset[str] = frozenset()
     loading: list[str] = field(default_factory=list)
     holders: dict[tuple[str, int], str] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)

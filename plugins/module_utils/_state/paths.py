@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Stat, Unreadable, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import MAX_LINKS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     Directory,
     File,
@@ -25,7 +26,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 
 @dataclass(frozen=True)
 class Seen:
-    """One path as found; ``stat`` None: not there."""
+    """One path as found; ``stat`` None: not there. ``closed``: in a folder that others cannot enter."""
 
     stat: Stat | None
     owner: str = ""
@@ -33,6 +34,7 @@ class Seen:
     content: str | Unknown | None = None
     target: str | None = None
     empty: bool | Unknown = True
+    closed: bool = False
 
 
 def observe(
@@ -48,6 +50,10 @@ def observe(
         for one in (path, *parents(path)):
             if one not in seen:
                 seen[one] = _look(reader, one, content=one in read)
+    for path in read:
+        found = seen.get(path)
+        if isinstance(found, Seen):
+            seen[path] = replace(found, closed=is_closed(reader, path))
     for path in follow:
         found = seen.get(path)
         if isinstance(found, Seen) and found.target is not None:
@@ -78,6 +84,40 @@ def parents(path: str) -> list[str]:
     while (path := os.path.dirname(path)) not in ("/", ""):
         found.append(path)
     return found
+
+
+def way(reader: Reader, path: str) -> list[Stat]:
+    """Every folder and link on the way to a path, links followed, and what is at its end; as far as there is something.
+
+    Unlike ``_core.way.walk`` it asks nobody's leave: it is for looking, not for trusting.
+    """
+    top = reader.stat("/")
+    met = [top] if top is not None else []
+    place, rest, links = "/", path.strip("/").split("/"), 0
+    while rest:
+        place = os.path.normpath(os.path.join(place, rest.pop(0)))
+        stat = reader.stat(place)
+        if stat is None:
+            break
+        met.append(stat)
+        if stat.kind == "link":
+            links += 1
+            target = reader.readlink(place)
+            if target is None or links > MAX_LINKS:
+                break
+            place, rest = (
+                os.path.dirname(place),
+                [*(["/"] if target.startswith("/") else []), *target.split("/"), *rest],
+            )
+    return met
+
+
+def is_closed(reader: Reader, path: str) -> bool:
+    """Can others not get at it, whatever its own mode says? A folder that only lets its group in is enough."""
+    try:
+        return any(stat.kind == "directory" and not stat.mode & 0o001 for stat in way(reader, os.path.dirname(path)))
+    except Unreadable:
+        return True
 
 
 def _look(reader: Reader, path: str, *, content: bool) -> Seen | Unknown:

@@ -123,6 +123,7 @@ class EnsureState:
             document.confirmed,
             users={name for kind, name in seen.accounts.owners if kind == "user"},
             groups={name for kind, name in seen.accounts.owners if kind == "group"},
+            closed=frozenset(d.path for d in self._directories.values() if not d.mode & 0o001),
         )
         sheets = {control.id: Sheet(control.id) for control in document.selected}
         extra = Sheet(f"{document.role}/file_extra")

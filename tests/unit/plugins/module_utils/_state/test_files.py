@@ -111,6 +111,36 @@ def test_lines_of_a_closed_file_are_hidden_unless_the_role_vouches_for_them(sens
     assert ("BAD" in error.value.problem.text()) == (not hidden)
 
 
+@pytest.mark.parametrize("declared", [False, True])
+@pytest.mark.parametrize("path", ["/etc/priv/deep/app.conf", "/etc/link/app.conf", "/etc/outer/app.conf"])
+def test_lines_of_an_open_file_in_a_folder_that_others_cannot_enter_are_hidden(path, declared):
+    node = FakeNode()
+    node.put("/etc/priv", mode=0o700, kind="directory")
+    node.put("/etc/priv/deep", mode=0o755, kind="directory")
+    node.put("/etc/priv/deep/app.conf", "password=OLDSECRET\n")
+    node.put("/etc/link", "/etc/outer", kind="link")
+    node.put("/etc/outer", "priv/deep", kind="link")
+    node.files["/etc/link/app.conf"] = node.files["/etc/outer/app.conf"] = node.files["/etc/priv/deep/app.conf"]
+    file = {"path": path, "content": "password=NEW\nBAD", "validate": ["/x/validator", "%s"]}
+    plan = subject({"id": "demo/f", "files": [{**file, "sensitive": None if not declared else False}]}).plan(node)
+    told = str(plan) + str(plan.diff("demo"))
+    assert ("OLDSECRET" in told, "NEW" in told) == (declared, declared)
+
+
+def test_lines_of_a_file_in_a_folder_that_is_declared_closed_are_hidden():
+    node = FakeNode()
+    node.put("/etc/priv/app.conf", "password=OLDSECRET\n")
+    control = {
+        "id": "demo/f",
+        "directories": [{"path": "/etc/priv", "mode": "0750"}],
+        "files": [{"path": "/etc/priv/app.conf", "content": "BAD", "validate": ["/x/validator", "%s"]}],
+    }
+    assert "OLDSECRET" not in str(subject(control).plan(node))
+    with pytest.raises(NodeError) as error:
+        apply(node, control)
+    assert "BAD" not in error.value.problem.found
+
+
 def test_a_vouched_for_file_with_a_secret_is_hidden_all_the_same():
     node = FakeNode()
     node.put("/etc/demo.conf", "token = outdated\n", mode=0o600)
