@@ -20,8 +20,12 @@ description:
     is removed in any case.
   - Needs neither GPU nor driver.
 notes:
-  - It runs programs out of the virtual environment. Called as root, it does so with the rights
-    of the user who owns O(venv) or O(triton_dir), so C(become_user) is not needed.
+  - It runs programs out of the virtual environment, and every C(ptxas). Called as root, it does
+    so with the rights of the user who decides what that program is - by a folder, link or file on the
+    way to it - so C(become_user) is not needed. What only root decides runs with the rights of the user who
+    decides what O(venv) or O(triton_dir) is. What several users decide is not run, and a C(ptxas) on which
+    the verdict depends is an error then.
+  - Called by any other user, it runs all of them as that user.
   - The PTX is written in the lowest PTX version that knows the target (8.8 for C(sm_121), so
     CUDA 12.9), because a C(ptxas) refuses a version newer than its own. For a target that
     the module does not know, it is the newest version of the C(ptxas) under test.
@@ -161,7 +165,7 @@ ptxas:
       description: Of the last run; null when it could not be started or was stopped.
       type: int
     stderr:
-      description: What it said when it failed, at most 2000 characters.
+      description: What it said when it failed, or why it was not run; at most 2000 characters.
       type: str
   sample:
     - path: /opt/nusy/venvs/vllm/lib/python3.12/site-packages/triton/backends/nvidia/bin/ptxas
@@ -256,11 +260,10 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ExactOptions, fail
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import SparkError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import with_rights_of_owner
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, Reader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.aot import compile_for
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.aot import compile_with_rights
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import Request, request_of
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.observe import observe, scratch_folder
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.observe import observe
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.plan import compile_environment, confirm, judge
 
 SPEC = {
@@ -280,14 +283,12 @@ class Module(ExactOptions, AnsibleModule):
 
 
 def examine(request: Request, reader: Reader) -> dict[str, object]:
-    with scratch_folder() as scratch:
-        seen = observe(request, reader, scratch)
-        judgement = judge(seen, request.arch)
-        compiled = None
-        if request.compile and seen.triton:
-            variables = compile_environment(judgement)
-            compiled = compile_for(request.arch, seen.python, variables, reader, request.timeout, scratch)
-            judgement = confirm(judgement, compiled)
+    seen = observe(request, reader)
+    judgement = judge(seen, request.arch)
+    compiled = None
+    if request.compile and seen.triton:
+        compiled = compile_with_rights(request, seen, compile_environment(judgement), reader)
+        judgement = confirm(judgement, compiled)
     return {
         "triton_version": seen.triton.text if seen.triton else "",
         "triton_dir": seen.triton.folder if seen.triton else "",
@@ -303,7 +304,7 @@ def main() -> None:
     module = Module(argument_spec=SPEC, supports_check_mode=True)
     try:
         request = request_of(module.params, os.environ)
-        result = with_rights_of_owner(request.venv or request.triton_dir, lambda: examine(request, HostReader()))
+        result = examine(request, HostReader())
     except SparkError as error:
         fail(module, error)
     else:

@@ -1,74 +1,132 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Look at somebody's files with their rights, and not with root's.
+"""Look at what is somebody's, and run it, with their rights and not with root's.
 
 A virtual environment belongs to a service account. Root that runs a program out of it runs
 whatever that account put there. ``become_user`` would do, but fails in a check of a node on
-which the account is yet to be made; so the module itself steps down.
+which the account is yet to be made, and one task meets programs of several users; so each
+look steps down by itself, to who decides what the paths in question lead to.
 
 Private to nusy.dgx_spark: other collections must not import this.
 """
 
 from __future__ import annotations
 
-import json
+import grp
 import os
 import pwd
-import traceback
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.aside import ask
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError, SparkError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, Reader, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import NOBODY, walk
 
 
-def with_rights_of_owner(path: str, function: Callable[[], dict[str, object]]) -> dict[str, object]:
-    """``function()`` as the owner of ``path`` (links followed) when root calls for somebody else.
+class NoLook(NodeError):
+    """There was no look, and why."""
 
-    The result must be JSON. A SparkError of the function is raised here as it was there.
-    """
-    owner = 0 if os.geteuid() else somebody_else(path)
-    if owner == 0:
-        return function()
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        code = 1
-        try:
-            _step_down(owner)
-            try:
-                answer: dict[str, object] = {"result": function()}
-            except SparkError as error:
-                answer = {"problem": error.problem.as_dict(error.kind)}
-            with os.fdopen(write_end, "w", encoding="utf-8") as pipe:
-                json.dump(answer, pipe)
-            code = 0
-        except BaseException:
-            traceback.print_exc()  # Ansible shows it as module_stderr
-        finally:
-            # Nothing of the parent (its clean-up, its buffers) may run twice.
-            os._exit(code)
-    os.close(write_end)
-    with os.fdopen(read_end, encoding="utf-8") as pipe:
-        text = pipe.read()
-    _pid, status = os.waitpid(child, 0)
-    if status or not text:
-        raise NodeError(
-            "rights.no_answer",
-            wanted=f"a look at {path} with the rights of its owner (uid {owner})",
-            found=f"the process ended with status {status} and {len(text)} characters",
-            why="without it nothing can be said, and root does not run programs of other users",
-            fix="run the same task with -vvv as that user and report what it prints",
+
+class Shared(NoLook):
+    """Several users decide what a path leads to: nobody's rights are the right ones."""
+
+    def __init__(self, path: str, who: str) -> None:
+        self.path, self.who = path, who
+        super().__init__(
+            "rights.shared",
+            wanted=f"to look at {path} with the rights of who decides what it is",
+            found=f"not only root and one other user decide that, but {who}",
+            why="with the rights of one of them, or of root, a program of another would run",
+            fix="give every folder, link and file on the way to root, or all to one user, and let nobody else write",
         )
-    return _answer(json.loads(text))
 
 
-def somebody_else(path: str) -> int:
-    """The first user but root who can decide what ``path`` leads to; 0 when only root can."""
+@dataclass(frozen=True)
+class Looked:
+    """``value``: what the look returned, through JSON; ``user``: with whose rights it was made."""
+
+    value: Any
+    user: int
+
+
+def look(paths: Sequence[str], question: Callable[[], object], seconds: float, *, user: int = 0) -> Looked:
+    """``question()`` as the one user but root who decides what the ``paths`` lead to.
+
+    As ``user`` when only root decides, and as the caller when that is not root. In a process of
+    its own, within a time limit: what is looked at may be on a share whose server is gone, and
+    its owner may stop every process that has their rights. A SparkError of the question is
+    raised here as it was there. What the question imports must be imported already: the user may
+    not be allowed to read this module, nor the Python that runs it.
+    """
+
+    def ask_it() -> dict[str, object]:
+        try:
+            uid = os.geteuid() or decides(paths, HostReader()) or user
+            if uid != os.geteuid():
+                _step_down(uid)
+            return {"user": uid, "value": question()}
+        except Shared as shared:
+            return {"shared": [shared.path, shared.who]}
+        except SparkError as error:
+            return {"problem": error.problem.as_dict(error.kind)}
+
+    answer = ask(ask_it, seconds)
+    if answer.silence or answer.bug:
+        raise NoLook(
+            "rights.no_answer",
+            wanted=f"a look at {paths[0]} with the rights of who decides what that is",
+            found=answer.silence or answer.bug.strip().splitlines()[-1],
+            why="without it nothing can be said, and root does not run programs of other users",
+            fix="see whether the files can be read by their owner; else report this with what -vvv prints",
+        )
+    if "shared" in answer.value:
+        raise Shared(*answer.value["shared"])
+    if "problem" in answer.value:
+        raise _error(answer.value["problem"])
+    return Looked(answer.value["value"], answer.value["user"])
+
+
+def decides(paths: Sequence[str], reader: Reader) -> int:
+    """The one user but root who decides what the paths lead to, 0 when only root does; or Shared."""
+    found: dict[int, str] = {}
+    for path in paths:
+        try:
+            way = walk(path, reader)
+            first, by = way.decides, way.by
+            if first and first != NOBODY:
+                found.setdefault(first, by)
+                # What that user decides, another may decide as well, further on.
+                way = walk(path, reader, {0, first}, _own_group(first))
+        except Unreadable as error:
+            raise Shared(path, str(error)) from error
+        if way.decides:
+            others = f"{_name(way.decides)} by {way.by}"
+            raise Shared(path, others if way.decides == first else f"{_name(first)} by {by}, {others}")
+        if len(found) > 1:
+            raise Shared(path, ", ".join(f"{_name(uid)} by {place}" for uid, place in found.items()))
+    return next(iter(found), 0)
+
+
+def _own_group(uid: int) -> Collection[int]:
+    """The group that was made with the user and for nobody else: what it can write is theirs alone."""
     try:
-        return walk(path, HostReader()).decides
-    except Unreadable:
-        return NOBODY  # what cannot even be looked at is no reason to trust it
+        account = pwd.getpwuid(uid)
+        group = grp.getgrgid(account.pw_gid)
+    except KeyError:
+        return ()
+    alone = group.gr_name == account.pw_name and set(group.gr_mem) <= {account.pw_name}
+    return (group.gr_gid,) if alone else ()
+
+
+def _name(uid: int) -> str:
+    if uid == NOBODY:
+        return "a group or everybody"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def _step_down(uid: int) -> None:
@@ -81,13 +139,11 @@ def _step_down(uid: int) -> None:
         gid = NOBODY
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
+    tempfile.tempdir = None  # the caller's may be for root only
 
 
-def _answer(answer: dict[str, dict[str, object]]) -> dict[str, object]:
-    if "result" in answer:
-        return answer["result"]
-    problem = {name: str(text) for name, text in answer["problem"].items()}
+def _error(problem: dict[str, str]) -> SparkError:
     kind, key = problem.pop("kind"), problem.pop("key")
-    error = SparkError(key, **problem)
+    error = {known.kind: known for known in (InputError, NodeError)}.get(kind, SparkError)(key, **problem)
     error.kind = kind
-    raise error
+    return error

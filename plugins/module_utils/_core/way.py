@@ -43,8 +43,11 @@ class Way:
         return self.found is None or self.found.kind != "link"
 
 
-def walk(path: str, reader: Reader) -> Way:
-    """Follow ``path``, links of root too as long as only root decides; raises Unreadable as the reader does."""
+def walk(path: str, reader: Reader, ours: Collection[int] = ROOT, groups: Collection[int] = ()) -> Way:
+    """Follow ``path``, links of root too as long as only root decides; raises Unreadable as the reader does.
+
+    ours: who counts as root does. groups: may write as well, since they have no other members.
+    """
     place, rest = "/", _parts(path)
     decides, by, links = 0, "", 0
     found = reader.stat("/")
@@ -58,7 +61,7 @@ def walk(path: str, reader: Reader) -> Way:
                 decides, by = NOBODY, place.rpartition("/")[0]
             return Way("/".join([place, *rest]), None, decides, by)
         if not decides:
-            decides = chooser(found, sticky=bool(rest))
+            decides = chooser(found, sticky=bool(rest), ours=ours, groups=groups)
             by = place if decides else ""
         if found.kind == "link":
             links += 1
@@ -73,14 +76,15 @@ def walk(path: str, reader: Reader) -> Way:
     return Way(place, found, decides, by)
 
 
-def chooser(found: Stat, *, sticky: bool, ours: Collection[int] = ROOT) -> int:
+def chooser(found: Stat, *, sticky: bool, ours: Collection[int] = ROOT, groups: Collection[int] = ()) -> int:
     """Who but ``ours`` decides what a thing is, or what is in it; 0 when nobody does.
 
     sticky: in a sticky folder such as /tmp nobody can replace what is root's, so what comes next tells.
     """
     if found.uid not in ours:
         return found.uid
-    if found.kind == "link" or not found.mode & 0o022 or (sticky and found.mode & stat.S_ISVTX):
+    writable = found.mode & (0o002 if found.gid in groups else 0o022)
+    if found.kind == "link" or not writable or (sticky and found.mode & stat.S_ISVTX):
         return 0
     return NOBODY
 

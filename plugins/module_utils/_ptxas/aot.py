@@ -6,12 +6,22 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import MAX_STDERR, Arch, Compiled
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
+    MAX_STDERR,
+    Arch,
+    Compiled,
+    Observation,
+    Request,
+)
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.observe import scratch_folder
 
 # A file, since Triton reads the source of a kernel back. Up to 3.1 arguments go by position,
 # 3.2 has their names, and 3.3 calls constants by another name.
@@ -46,6 +56,28 @@ if cubin[:4] != b"\\x7fELF" or cubin[18:20] != b"\\xbe\\x00":
 """
 
 
+def compile_with_rights(
+    request: Request, seen: Observation, environment: Mapping[str, str], reader: Reader
+) -> Compiled:
+    """``compile_for`` with the rights of who decides what is run: Python, what it imports, each ptxas."""
+
+    def question() -> dict[str, object]:
+        with scratch_folder() as scratch:
+            return asdict(compile_for(request.arch, seen.python, environment, reader, request.timeout, scratch))
+
+    forced = [path for path in environment.values() if path.startswith("/")]
+    paths = [seen.python, *forced, *(_code(seen.triton.folder) if seen.triton else ())]
+    return Compiled(**look([path for path in paths if path], question, request.timeout + 30, user=seen.user).value)
+
+
+def _code(folder: str) -> Iterator[str]:
+    """All of Triton, and what lies beside it: Python reads *.pth there and imports by name."""
+    site = os.path.dirname(folder)
+    yield from (f"{site}/{name}" for name in os.listdir(site))
+    for place, folders, files in os.walk(folder):
+        yield from (f"{place}/{name}" for name in (*folders, *files))
+
+
 def compile_for(
     arch: Arch, python: str, environment: Mapping[str, str], reader: Reader, timeout: float, scratch: Path
 ) -> Compiled:
@@ -56,7 +88,7 @@ def compile_for(
     nothing. Triton's cache and home are in ``scratch``: an old result proves nothing.
     """
     script = scratch / "aot.py"
-    script.write_text(SCRIPT, encoding="ascii")
+    script.write_text(SCRIPT, encoding="utf-8")
     own = {
         "HOME": str(scratch),
         "TMPDIR": str(scratch),

@@ -20,6 +20,7 @@ Kind = Literal["vendored", "vendored_blackwell", "candidate"]
 # differently, and not the same in every version (rules.py).
 # unreachable: a loop of links, or a file where a folder should be. uninterpreted: a script
 # whose interpreter is missing. unrunnable: another machine's program, or not a program.
+# unjudged: it was not run, so nothing is known.
 Fault = Literal[
     "",
     "missing",
@@ -31,6 +32,7 @@ Fault = Literal[
     "failing",
     "garbage",
     "hangs",
+    "unjudged",
 ]
 
 # used: Triton runs this binary. ignored: as if the variable were not set. breaks: builds fail.
@@ -146,6 +148,7 @@ class Observation:
     python: str
     ptxas: tuple[Ptxas, ...]
     settings: tuple[Setting, ...]
+    user: int = 0  # with whose rights Triton was looked at
 
 
 def is_ptxas_variable(name: str) -> bool:

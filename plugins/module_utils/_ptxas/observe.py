@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Find Triton and every ptxas, and run each ptxas for real.
 
-The node is left as it was: what ptxas reads and writes lies in one private folder, which is
-removed whatever happens. (ptxas cannot do without: given its input on stdin it writes
+The node is left as it was: what ptxas reads and writes lies in a private folder, which is
+removed whatever happens to ptxas. (ptxas cannot do without: given its input on stdin it writes
 it under a guessable name in the temporary folder.)
 
 Private to nusy.dgx_spark: other collections must not import this.
@@ -16,11 +16,13 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import unique
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import NoLook, look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
@@ -42,14 +44,33 @@ VENDORED: tuple[tuple[str, Kind], ...] = (("ptxas", "vendored"), ("ptxas-blackwe
 # Where the wheels nvidia-cuda-nvcc-cu12 and nvidia-cuda-nvcc put it.
 WHEELS = ("nvidia/cu13/bin/ptxas", "nvidia/cuda_nvcc/bin/ptxas")
 _EM_CUDA = b"\xbe\x00"
+# For files to be found and read, on a slow disk, too.
+LOOK_SECONDS = 60.0
 
 
-def observe(request: Request, reader: Reader, scratch: Path) -> Observation:
-    folder, python = _places(request, reader)
+def observe(request: Request, reader: Reader) -> Observation:
+    """All that judging needs. Files are read, and every ptxas is run, with the rights of who decides what it is."""
+    start = request.venv or request.triton_dir
+    folder, python = look([start], lambda: _places(request, reader), LOOK_SECONDS).value
+    looked = look([start, folder or start], lambda: _find(folder, request, reader), LOOK_SECONDS)
+    text, why, found, settings = looked.value
+    version = parse.triton_version(text)
+    # Triton knows this GPU under a name of its own: both must assemble.
+    targets = list(dict.fromkeys([request.arch, *([rules_for(version)[0].target(request.arch)] if version else [])]))
+    return Observation(
+        Triton(folder, version, text) if version else None,
+        why,
+        python,
+        tuple(_probe_with_rights(path, kind, targets, reader, request.timeout, looked.user) for path, kind in found),
+        tuple(Setting(*setting) for setting in settings),
+        looked.user,
+    )
+
+
+def _find(folder: str, request: Request, reader: Reader) -> tuple[str, str, list[tuple[str, Kind]], list[object]]:
+    """The version of Triton as it writes it or why there is none, each ptxas to look at, the variables."""
     triton, why = find_triton(folder, reader)
     settings = _settings(request, reader)
-    # Triton knows this GPU under a name of its own: both must assemble.
-    targets = [request.arch, *([rules_for(triton.version)[0].target(request.arch)] if triton else [])]
     found: list[tuple[str, Kind]] = []
     if triton:
         folder = f"{triton.folder}/backends/nvidia/bin"
@@ -61,10 +82,23 @@ def observe(request: Request, reader: Reader, scratch: Path) -> Observation:
     # What is forced already is judged too, after what was declared.
     forced = [setting.path for setting in settings if setting.path.startswith("/")]
     found += [(path, "candidate") for path in unique([*candidates, *forced]) if path not in known]
-    probed = tuple(
-        probe(path, kind, list(dict.fromkeys(targets)), reader, request.timeout, scratch) for path, kind in found
-    )
-    return Observation(triton, why, python, probed, settings)
+    return triton.text if triton else "", why, found, [(item.name, item.path, item.source) for item in settings]
+
+
+def _probe_with_rights(
+    path: str, kind: Kind, targets: Sequence[Arch], reader: Reader, timeout: float, user: int
+) -> Ptxas:
+    def question() -> dict[str, object]:
+        with scratch_folder() as scratch:
+            return asdict(probe(path, kind, targets, reader, timeout, scratch))
+
+    try:
+        # More than all its runs may take, and their end.
+        said = look([path], question, (timeout + 10) * (1 + len(targets)), user=user).value
+    except NoLook as error:
+        return Ptxas(path, kind, stderr=f"not run: {error.problem.found}", fault="unjudged")
+    version = said.pop("version")
+    return Ptxas(**said, version=Version(**version) if version else None)
 
 
 @contextmanager
@@ -198,7 +232,7 @@ def _assemble(
     folder = tempfile.mkdtemp(dir=scratch)
     source, cubin = f"{folder}/probe.ptx", f"{folder}/probe.cubin"
     Path(source).write_text(
-        f".version {isa_for(target, version)}\n.target {target.name}\n.address_size 64\n{_KERNEL}", encoding="ascii"
+        f".version {isa_for(target, version)}\n.target {target.name}\n.address_size 64\n{_KERNEL}", encoding="utf-8"
     )
     argv = [path, f"--gpu-name={target.name}", source, "-o", cubin]
     done = reader.run(argv, timeout=timeout, env={"TMPDIR": folder})

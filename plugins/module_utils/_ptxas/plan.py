@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
     Arch,
@@ -35,6 +36,7 @@ FAULTS: dict[Fault, str] = {
     "failing": "its --version ends in an error",
     "garbage": "its --version names no CUDA release",
     "hangs": "it does not end",
+    "unjudged": "it was not run",
 }
 
 
@@ -110,6 +112,8 @@ def judge(seen: Observation, arch: Arch) -> Judgement:
         verdict = "unrepairable"
     else:
         verdict = "no_ptxas"
+    in_force_now = next((tool for tool in seen.ptxas if active and tool.path == active.setting.path), None)
+    _must_be_judged([own, in_force_now] if own_builds or forced else [own, in_force_now, *seen.ptxas], arch)
     sentence = _own(triton, own, arch, own_builds)
     if forced:
         sentence += f"; with {variable}={forced.path} (CUDA {forced.version}) it can"
@@ -128,6 +132,19 @@ def judge(seen: Observation, arch: Arch) -> Judgement:
         works_now=_works_now(active, own_builds),
         assumptions=(assumption,) if assumption else (),
     )
+
+
+def _must_be_judged(tools: Sequence[Ptxas | None], arch: Arch) -> None:
+    """No verdict may rest on a ptxas that was not run: it might build, and it might not."""
+    for tool in tools:
+        if tool is not None and tool.fault == "unjudged":
+            raise NodeError(
+                "ptxas.not_run",
+                wanted=f"to run {tool.path}, on which it depends whether Triton builds for {arch.name}",
+                found=tool.stderr,
+                why="what was not run may build or not, and root runs a program as the one user who decides what it is",
+                fix="let root, or one user, own every folder, link and file on the way, and nobody else write there",
+            )
 
 
 def confirm(judgement: Judgement, compiled: Compiled) -> Judgement:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,104 @@ def test_bad_input_is_an_error_in_four_parts(
     assert result["failed"] is True
     assert set(result["error"]) == {"key", "kind", "wanted", "found", "why", "fix"}
     assert (result["error"]["key"], result["error"]["kind"]) == (key, "input")
+
+
+EVE, BOB = 4321, 4322
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+
+
+class Noted:
+    """A ptxas that is given away and notes who runs it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._notes = folder / "notes"
+        self._notes.touch()
+        self._notes.chmod(0o666)
+
+    def ptxas(self, path: Path, user: int, *, folder: int | None = None) -> str:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        note = f'echo "{path.name} $(id -u)" >> "{self._notes}"\n'
+        path.write_text(GOOD.replace("#!/bin/sh\n", f"#!/bin/sh\n{note}"))
+        path.chmod(0o755)
+        owner = user if folder is None else folder
+        os.chown(path.parent, owner, owner)
+        os.chown(path, user, user)
+        return str(path)
+
+    def ran(self) -> set[str]:
+        return set(self._notes.read_text().splitlines())
+
+
+@pytest.fixture
+def noted(tmp_path: Path) -> Noted:
+    # pytest makes its own folders for root only; the users of these tests have to get through.
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    tmp_path.chmod(0o755)
+    return Noted(tmp_path)
+
+
+@needs_root
+def test_root_runs_each_ptxas_as_who_could_have_put_it_there(
+    tmp_path: Path, triton: Path, noted: Noted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However it came into question: declared, forced by a file, or inside the environment."""
+    declared, forced = noted.ptxas(tmp_path / "eve/declared", EVE), noted.ptxas(tmp_path / "bob/forced", BOB)
+    noted.ptxas(triton / "backends/nvidia/bin/ptxas", EVE)
+    (tmp_path / "paths.env").write_text(f"TRITON_PTXAS_PATH={forced}\n")
+    files = [str(tmp_path / "paths.env")]
+    result = run(capsys, venv=str(tmp_path), candidates=[declared], environment={}, environment_files=files)
+    assert (result["verdict"], result["works_now"]) == ("ok", True), result
+    assert noted.ran() == {f"declared {EVE}", f"forced {BOB}", f"ptxas {EVE}"}
+
+
+@needs_root
+def test_without_an_environment_a_candidate_is_not_roots_either(
+    tmp_path: Path, noted: Noted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declared = noted.ptxas(tmp_path / "eve/declared", EVE)
+    assert run(capsys, venv=str(tmp_path / "none"), candidates=[declared])["verdict"] == "no_triton"
+    assert noted.ran() == {f"declared {EVE}"}
+
+
+@needs_root
+def test_what_only_root_decides_runs_as_the_owner_of_the_environment(
+    tmp_path: Path, triton: Path, noted: Noted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuda = noted.ptxas(tmp_path / "cuda/ptxas", 0)
+    assert run(capsys, triton_dir=str(triton), candidates=[cuda], environment={})["verdict"] == "forced_ok"
+    assert noted.ran() == {"ptxas 0"}
+    os.chown(triton, EVE, EVE)
+    assert run(capsys, triton_dir=str(triton), candidates=[cuda], environment={})["verdict"] == "forced_ok"
+    assert noted.ran() == {"ptxas 0", f"ptxas {EVE}"}
+
+
+@needs_root
+def test_a_ptxas_that_several_could_have_put_there_is_not_run_and_not_judged(
+    tmp_path: Path, triton: Path, noted: Noted, good: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = noted.ptxas(tmp_path / "eve/shared", BOB, folder=EVE)
+    options: dict[str, Any] = {"triton_dir": str(triton)}
+    result = run(capsys, candidates=[shared, good], environment={}, **options)
+    assert (result["verdict"], result["chosen"]) == ("forced_ok", good)
+    for user in (EVE, BOB):
+        assert f"user {user}" in result["ptxas"][0]["stderr"]
+    for candidates, environment in (([shared], {}), ([good], {"TRITON_PTXAS_PATH": shared})):
+        result = run(capsys, candidates=candidates, environment=environment, **options)
+        assert result["error"]["key"] == "ptxas.not_run"
+    assert noted.ran() == set()
+
+
+@needs_root
+def test_a_compile_runs_code_of_one_user_only(
+    tmp_path: Path, triton: Path, noted: Noted, good: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noted.ptxas(tmp_path / "bin/python", EVE)
+    arguments: dict[str, Any] = {"triton_dir": str(triton), "candidates": [good], "environment": {}, "compile": True}
+    run(capsys, **arguments)
+    assert noted.ran() == {f"python {EVE}"}
+    (triton / "deep").mkdir()
+    (triton / "deep/code.py").touch()
+    os.chown(triton / "deep/code.py", BOB, BOB)
+    assert run(capsys, **arguments)["error"]["key"] == "rights.shared"
+    assert noted.ran() == {f"python {EVE}"}

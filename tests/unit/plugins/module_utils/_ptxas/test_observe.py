@@ -214,7 +214,7 @@ def request_for(
 def test_a_whole_environment(tmp_path: Path) -> None:
     folder = site(tmp_path)
     candidate = script(tmp_path / "cuda" / "ptxas", HONEST)
-    found = observe(request_for(tmp_path, (str(candidate),)), HostReader(), tmp_path)
+    found = observe(request_for(tmp_path, (str(candidate),)), HostReader())
     assert found.triton and (found.triton.folder, found.triton.text) == (str(folder / "triton"), "3.5.1")
     assert found.python == str(tmp_path / "venv" / "bin" / "python")
     assert [(item.kind, item.assembles) for item in found.ptxas] == [("vendored", False), ("candidate", True)]
@@ -224,7 +224,7 @@ def test_the_same_by_the_folder_of_the_package(tmp_path: Path) -> None:
     folder = site(tmp_path)
     script(tmp_path / "venv" / "bin" / "python", "")
     request = Request("", str(folder / "triton"), (), arch_of("sm_121a"), (), (), False, 10)
-    found = observe(request, HostReader(), tmp_path)
+    found = observe(request, HostReader())
     assert found.triton and found.python == str(tmp_path / "venv" / "bin" / "python")
 
 
@@ -235,7 +235,7 @@ def test_no_triton(make: str, tmp_path: Path) -> None:
         folder.mkdir(parents=True)
     if make == "no_version":
         (folder / "__init__.py").write_text("__version__ = 'whatever'\n")
-    found = observe(request_for(tmp_path, None), HostReader(), tmp_path)
+    found = observe(request_for(tmp_path, None), HostReader())
     assert found.triton is None and found.why_no_triton
     assert not [item for item in found.ptxas if item.kind != "candidate"]
 
@@ -264,7 +264,7 @@ def test_another_distribution_of_the_same_package(tmp_path: Path) -> None:
 def test_wheels_beside_triton_are_known_places(tmp_path: Path) -> None:
     folder = site(tmp_path)
     wheel = script(folder / "nvidia" / "cu13" / "bin" / "ptxas", HONEST)
-    found = observe(request_for(tmp_path, None), HostReader(), tmp_path)
+    found = observe(request_for(tmp_path, None), HostReader())
     assert str(wheel) in [item.path for item in found.ptxas if item.kind == "candidate" and item.assembles]
 
 
@@ -272,7 +272,7 @@ def test_what_is_forced_is_looked_at_last_and_once(tmp_path: Path) -> None:
     site(tmp_path)
     declared, forced = (str(script(tmp_path / name / "ptxas", HONEST)) for name in ("declared", "forced"))
     settings = tuple(Setting(f"TRITON_PTXAS_{n}", path, "x") for n, path in enumerate((forced, declared, "ptxas")))
-    found = observe(request_for(tmp_path, (declared,), settings), HostReader(), tmp_path)
+    found = observe(request_for(tmp_path, (declared,), settings), HostReader())
     assert [item.path for item in found.ptxas if item.kind == "candidate"] == [declared, forced]
 
 
@@ -285,7 +285,7 @@ def test_files_come_after_the_environment_and_the_last_wins(tmp_path: Path) -> N
         environment=(Setting("TRITON_PTXAS_PATH", "/zero", "environment"),),
         environment_files=(str(one), str(two), str(tmp_path / "missing.env")),
     )
-    found = observe(request, HostReader(), tmp_path)
+    found = observe(request, HostReader())
     assert found.settings == (
         Setting("TRITON_PTXAS_BLACKWELL_PATH", "/one b", str(one)),
         Setting("TRITON_PTXAS_PATH", "/two", str(two)),
@@ -294,7 +294,7 @@ def test_files_come_after_the_environment_and_the_last_wins(tmp_path: Path) -> N
 
 def test_a_file_that_cannot_be_read_is_an_error_and_not_an_empty_one(tmp_path: Path) -> None:
     with pytest.raises(NodeError) as caught:
-        observe(request_for(tmp_path, environment_files=(str(tmp_path),)), HostReader(), tmp_path)
+        observe(request_for(tmp_path, environment_files=(str(tmp_path),)), HostReader())
     assert caught.value.problem.key == "ptxas.environment_file"
 
 
