@@ -319,11 +319,15 @@ options:
             description: Started at boot.
             type: bool
           active:
-            description: Running now. With V(false) also one that systemd would start again by itself is stopped.
+            description:
+              - Running now. With V(false) also one that systemd would start again by itself is stopped.
+              - A service of type C(oneshot) without C(RemainAfterExit=yes) cannot stay active. It is not started, and
+                the run fails at its end.
             type: bool
           masked:
             description: Cannot be started at all, at any boot. A unit that somebody masked is unmasked
               for O(controls[].units[].enabled) or O(controls[].units[].active) only when O(confirm) names it.
+              With V(true), a file or link in C(/etc/systemd/system) in the place of the mask is refused.
             type: bool
           content:
             description: Text of C(/etc/systemd/system/<name>).
@@ -400,6 +404,8 @@ options:
     description:
       - Victims the operator allows to be touched - package, account, unit or module names and
         paths, exactly as C(blocked_by) of an earlier result lists them.
+      - A name may have its kind before it (V(package:), V(user:), V(group:), V(unit:), V(module:) or V(path:)), and
+        must have it where steps on things of two kinds would need the same name.
     type: list
     elements: str
     default: []

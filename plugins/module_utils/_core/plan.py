@@ -65,6 +65,7 @@ class Control:
 
     blocked_by: the inventory variable, with the value to give it, that would allow the
         step which can lose data, cut access or stop the machine; empty when not blocked.
+    unmet: what no run can ensure, whether or not something else is allowed; for the run to fail with.
     """
 
     id: str
@@ -73,6 +74,7 @@ class Control:
     reason: str = ""
     blocked_by: str = ""
     cause: str = ""
+    unmet: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         return {

@@ -101,7 +101,7 @@ def plan_group(group: Group, seen: Seen, world: World, sheet: Sheet) -> None:
         sheet.will("add_group", group.name, group.gid, group.system)
     elif group.gid is not None and gid != group.gid:
         # Files keep the old number: whoever gets it next owns them. Hence a named victim.
-        if not world.allows(sheet, group.name):
+        if not world.allows(sheet, "group", group.name):
             sheet.differs(f"{key}: gid", gid, group.gid)
         elif _number(f"{key}: gid", gid, "gid", group.gid, group.name, seen, world, sheet):
             world.holders["gid", gid] = ""
@@ -132,7 +132,7 @@ def plan_user(user: User, seen: Seen, world: World, sheet: Sheet) -> None:
         return
     world.users.add(user.name)
     if user.uid is not None and found.uid != user.uid:
-        if not world.allows(sheet, user.name):
+        if not world.allows(sheet, "user", user.name):
             sheet.differs(f"{key}: uid", found.uid, user.uid)
         elif _number(f"{key}: uid", found.uid, "uid", user.uid, user.name, seen, world, sheet):
             world.holders["uid", found.uid] = ""
@@ -147,7 +147,7 @@ def plan_user(user: User, seen: Seen, world: World, sheet: Sheet) -> None:
         if after is not None and before != after:
             sheet.differs(f"{key}: {name}", before, after)
             # Somebody may log in by this account, root above all: another shell or home can lock them out.
-            allowed = 0 < found.uid < FIRST_LOGIN_UID or world.allows(sheet, user.name)
+            allowed = 0 < found.uid < FIRST_LOGIN_UID or world.allows(sheet, "user", user.name)
             if allowed and (name != "home" or _idle(user, found, sheet)):
                 sheet.will("modify_user", user.name, option, after)
     missing = tuple(g for g in user.groups if g not in found.member_of and g != found.group)
@@ -176,9 +176,7 @@ def _idle(user: User, found: SeenUser, sheet: Sheet) -> bool:
     if not found.busy:
         return True
     more = f" and {len(found.busy) - 3} more" if len(found.busy) > 3 else ""
-    reason = f"usermod refuses while {user.name} runs {', '.join(found.busy[:3])}{more}"
-    if reason not in sheet.reasons:
-        sheet.reasons.append(reason)
+    sheet.cannot_mend(f"usermod refuses while {user.name} runs {', '.join(found.busy[:3])}{more}")
     return False
 
 

@@ -233,13 +233,13 @@ def _clears_the_way(path: str, found: paths.Seen, key: str, world: World, owners
     what = f"link to {found.target}" if kind == "link" else kind
     never = found.target == "/dev/null"
     folder, name = os.path.split(path)
-    victim = name if never and folder == UNIT_DIRECTORY else path
+    victim = ("unit", name) if never and folder == UNIT_DIRECTORY else ("path", path)
     for sheet in owners:
         reason = f"a {what} is in the place of the file" if sheet is owners[0] and (never or kind != "link") else ""
         sheet.differs(key, what, "file", reason)
     if kind == "link" and not never:
         return True
-    allowed = [world.allows(sheet, victim) for sheet in owners]
+    allowed = [world.allows(sheet, *victim) for sheet in owners]
     if allowed[0] and kind != "link":
         owners[0].will("move_aside", path)
     return allowed[0]
@@ -251,8 +251,8 @@ def _plan_absent(file: File, found: paths.Seen, world: World, sheet: Sheet) -> N
     sheet.differs(f"file {file.path}", "present", "absent")
     if found.stat.kind == "directory":
         sheet.reasons.append(f"{file.path} is a directory; directories are never removed")
-        world.allows(sheet, file.path)
-    elif world.allows(sheet, file.path):
+        world.allows(sheet, "path", file.path)
+    elif world.allows(sheet, "path", file.path):
         sheet.will("remove_file", file.path)
 
 

@@ -178,13 +178,14 @@ def plan_sysctl(wanted: Sysctl, seen: Seen, world: World, sheet: Sheet) -> None:
         world.relies(sheet, f"{wanted.name} comes with kernel module {' or '.join(world.loading)}")
     elif live is None:
         # No step: nothing that is declared could bring it.
-        sheet.differs(f"{key}: live", "absent", normal(wanted.value), f"this kernel has no {wanted.name}")
+        sheet.differs(f"{key}: live", "absent", normal(wanted.value))
+        sheet.cannot_mend(f"this kernel has no {wanted.name}")
     elif live != normal(wanted.value):
         sheet.differs(f"{key}: live", live, normal(wanted.value))
         sheet.will("set_sysctl", wanted.name, normal(wanted.value))
     for path, value in seen.overrides.get(wanted.name, ()):
         sheet.differs(f"{key}: at boot", value, normal(wanted.value), f"{path} sets {wanted.name} = {value} after ours")
-        if world.allows(sheet, path):
+        if world.allows(sheet, "path", path):
             sheet.will("comment_out", path, wanted.name)
 
 
@@ -197,7 +198,8 @@ def plan_module(wanted: KernelModule, seen: Seen, world: World, sheet: Sheet) ->
     if wanted.loaded and not present:
         why = seen.lacking.get(wanted.name, "")
         if why and not world.installing:
-            sheet.differs(key, "not loaded", "loaded", why)
+            sheet.differs(key, "not loaded", "loaded")
+            sheet.cannot_mend(why)
             return
         sheet.differs(key, "not loaded", "loaded")
         if why:
@@ -206,7 +208,7 @@ def plan_module(wanted: KernelModule, seen: Seen, world: World, sheet: Sheet) ->
         world.loading.append(wanted.name)
     elif not wanted.loaded and present:
         sheet.differs(key, "loaded", "not loaded", "unloading a module can stop what uses it")
-        if world.allows(sheet, wanted.name):
+        if world.allows(sheet, "module", wanted.name):
             sheet.will("unload_module", wanted.name)
 
 

@@ -6,7 +6,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Change, Step, Value
@@ -186,15 +186,19 @@ class Document:
 
 @dataclass
 class Sheet:
-    """What planning one control collects; becomes the control's verdict."""
+    """What planning one control collects; becomes the control's verdict.
+
+    unmet: reasons for which a run fails at its end, whatever the operator allows. victims: (kind, name).
+    """
 
     control: str
     changes: list[Change] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    victims: list[str] = field(default_factory=list)
+    victims: list[tuple[str, str]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    unmet: list[str] = field(default_factory=list)
 
     def differs(self, key: str, before: Value, after: Value, reason: str = "") -> None:
         self.changes.append(Change(key, before, after, reason))
@@ -205,19 +209,32 @@ class Sheet:
         self.steps.append(Step(action, target, args, self.control))
 
     def cannot_see(self, reason: str) -> None:
+        self.is_unknown(reason)
+        self.unmet.append(reason)
+
+    def is_unknown(self, reason: str) -> None:
+        """And not for this role to find out."""
         if reason not in self.unknown:
             self.unknown.append(reason)
+
+    def cannot_mend(self, reason: str) -> None:
+        """No step makes it so: a run does the rest, and fails at its end."""
+        self.unmet.append(reason)
+        if reason not in self.reasons:
+            self.reasons.append(reason)
 
     def refuses(self, key: str, before: Value, after: Value, reason: str) -> None:
         """A difference of which it is certain now that a run would break half-way, so it is not begun."""
         self.differs(key, before, after, f"{reason}: a run stops before its first step")
         self.refusals.append(f"{self.control}: {reason}")
+        self.unmet.append(reason)
 
 
 @dataclass
 class World:
     """What the steps planned so far will have made true, so that later ones can rely on it.
 
+    asked: name of each victim → its kinds.
     loading: kernel modules that will be loaded. holders: who will have which number, by ("uid" or
     "gid", number); "" is nobody any more. closed: directories that are declared to let nobody else in.
     """
@@ -235,24 +252,34 @@ class World:
     loading: list[str] = field(default_factory=list)
     holders: dict[tuple[str, int], str] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
-    asked: set[str] = field(default_factory=set)
+    asked: dict[str, set[str]] = field(default_factory=dict)
 
-    def allows(self, sheet: Sheet, victim: str) -> bool:
+    def allows(self, sheet: Sheet, kind: str, name: str) -> bool:
         """May this step touch something that can lose data, cut access or stop the machine?
 
         Only if the operator named it. Otherwise the control is drifted and blocked.
         """
-        self.asked.add(victim)
-        if victim in self.confirmed:
+        self.asked.setdefault(name, set()).add(kind)
+        if confirms(self.confirmed, kind, name):
             return True
-        if victim not in sheet.victims:
-            sheet.victims.append(victim)
+        if (kind, name) not in sheet.victims:
+            sheet.victims.append((kind, name))
         return False
+
+    def spelled(self, kind: str, name: str) -> str:
+        """A victim as it is to be named: with its kind where the name alone would mean two things."""
+        return f"{kind}:{name}" if len(self.asked[name]) > 1 else name
 
     @property
     def unused(self) -> list[str]:
         """What the operator named and no step asked for: done long ago, or misspelt."""
-        return sorted(self.confirmed - self.asked)
+        used = {form for name, kinds in self.asked.items() for form in (name, *(f"{kind}:{name}" for kind in kinds))}
+        return sorted(self.confirmed - used)
+
+    @property
+    def ambiguous(self) -> dict[str, list[str]]:
+        """Names in the operator's list that would allow steps on two kinds of things."""
+        return {name: sorted(self.asked[name]) for name in sorted(self.confirmed) if len(self.asked.get(name, ())) > 1}
 
     def relies(self, sheet: Sheet, sentence: str) -> None:
         """What is planned works only if this is so by then, and nobody can see that now."""
@@ -260,3 +287,8 @@ class World:
             self.assumptions.append(sentence)
         if f"only if {sentence}" not in sheet.reasons:
             sheet.reasons.append(f"only if {sentence}")
+
+
+def confirms(confirmed: Container[str], kind: str, name: str) -> bool:
+    """``<role>_confirm`` names a victim alone, or with its kind: redis, package:redis."""
+    return name in confirmed or f"{kind}:{name}" in confirmed

@@ -24,6 +24,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     Sheet,
     Unknown,
     World,
+    confirms,
 )
 
 FSTAB = "/etc/fstab"
@@ -258,7 +259,7 @@ def plan(wanted: Mount, root: Directory | None, seen: Seen, world: World, sheet:
         sheet.differs(f"{key}: option {one.option}", one.found, one.meant)
     hows = {one.how for one in differences}
     # What is replaced at the next boot is replaced all the same: fstab waits for the name as well.
-    if (place.others or wrong or hows & {"anew", "writable"}) and not world.allows(sheet, wanted.path):
+    if (place.others or wrong or hows & {"anew", "writable"}) and not world.allows(sheet, "path", wanted.path):
         return
     if stale:
         sheet.will("write_fstab", wanted.path, line)
@@ -334,6 +335,7 @@ def own_root(step: Step, reader: Reader, writer: Writer, *, confirmed: frozenset
         stat, content = reader.stat(step.target), reader.listdir(step.target)
     except Unreadable:
         return
-    if stat is None or (stat.uid != uid and not paths.is_empty(content or ()) and step.target not in confirmed):
+    named = confirms(confirmed, "path", step.target)
+    if stat is None or (stat.uid != uid and not paths.is_empty(content or ()) and not named):
         return
     paths.set_attributes(step, reader, writer)

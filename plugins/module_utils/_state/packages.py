@@ -10,6 +10,8 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,13 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command impor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable, Writer
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Package, Sheet, Unknown, World
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
+    Package,
+    Sheet,
+    Unknown,
+    World,
+    confirms,
+)
 
 DPKG_QUERY = "/usr/bin/dpkg-query"
 APT_GET = "/usr/bin/apt-get"
@@ -134,9 +142,9 @@ def observe(reader: Reader, wanted: Mapping[str, Sequence[Package]], *, recommen
         return Seen({})
     listing = reader.run([DPKG_QUERY, "--show", f"--showformat={FORMAT}"], timeout=30)
     if not listing.ok:
-        if listing.rc is None:
-            return Unknown(f"unsupported platform: packages are looked up with dpkg ({listing.problem})")
-        return Unknown(f"dpkg-query: {one_line(listing.said())}")
+        if listing.problem == os.strerror(errno.ENOENT):
+            return Unknown(f"unsupported platform: packages are looked up with {DPKG_QUERY}, which is not here")
+        return Unknown(f"{DPKG_QUERY} {listing.ending}: {one_line(listing.said())}")
     installed, provided = parse_dpkg(listing.out)
     try:
         interrupted = bool(reader.listdir("/var/lib/dpkg/updates"))
@@ -225,7 +233,7 @@ def plan(wanted: Sequence[Package], seen: Seen | Unknown, world: World, sheet: S
             missing.append(package)
             if found is not None and found.held and not package.hold:
                 sheet.reasons.append(f"somebody holds {name} at {found.version}")
-                world.allows(sheet, name)
+                world.allows(sheet, "package", name)
         held = find(name, seen)
         if held is not None and held.held:
             # Installing another version of a held package drops its hold.
@@ -240,11 +248,11 @@ def plan(wanted: Sequence[Package], seen: Seen | Unknown, world: World, sheet: S
 
 
 def _plan_removal(name: str, seen: Seen, world: World, sheet: Sheet) -> None:
-    allowed = world.allows(sheet, name)
+    allowed = world.allows(sheet, "package", name)
     for victim in seen.removals.get(name, Simulation()).removes:
         if victim != name:
             sheet.differs(f"package {victim}", "installed", "absent", f"removing {name} would remove {victim} too")
-            allowed = world.allows(sheet, victim) and allowed
+            allowed = world.allows(sheet, "package", victim) and allowed
     if allowed:
         sheet.will("remove_packages", name)
 
@@ -253,13 +261,13 @@ def _plan_install(missing: Sequence[Package], seen: Seen, world: World, sheet: S
     simulation = seen.simulations.get(sheet.control, Simulation())
     for victim in simulation.removes:
         sheet.differs(f"package {victim}", "installed", "absent", f"installing would remove {victim}")
-        world.allows(sheet, victim)
+        world.allows(sheet, "package", victim)
     for victim in simulation.downgrades:
         if victim in (package.name for package in missing):
             sheet.reasons.append(f"{victim} would be downgraded")
         else:
             sheet.differs(f"package {victim}", "installed", "older", f"installing would downgrade {victim}")
-        world.allows(sheet, victim)
+        world.allows(sheet, "package", victim)
     if sheet.victims:
         return
     if seen.interrupted:
@@ -321,7 +329,7 @@ def _nothing_unnamed(again: Simulation, doing: str, confirmed: frozenset[str]) -
             why="later steps rely on these packages, so nothing after this was tried",
             fix="correct the name or version in the declaration, or add the repository that has it to /etc/apt",
         )
-    unnamed = [victim for victim in (*again.removes, *again.downgrades) if victim not in confirmed]
+    unnamed = [name for name in (*again.removes, *again.downgrades) if not confirms(confirmed, "package", name)]
     if unnamed:
         raise NodeError(
             "packages.would_remove",

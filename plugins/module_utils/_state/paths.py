@@ -163,7 +163,7 @@ def plan_directory(wanted: Directory, seen: Mapping[str, Seen | Unknown], world:
         return
     if found.stat is not None and found.stat.kind != "directory":
         sheet.differs(key, found.stat.kind, "directory", f"a {found.stat.kind} is in the place of the directory")
-        if not world.allows(sheet, wanted.path):
+        if not world.allows(sheet, "path", wanted.path):
             world.blocked_paths.add(wanted.path)
             return
         sheet.will("move_aside", wanted.path)
@@ -179,7 +179,7 @@ def plan_directory(wanted: Directory, seen: Mapping[str, Seen | Unknown], world:
             else f"{wanted.path} is not empty and belongs to {found.owner}"
         )
         sheet.differs(f"{key}: owner", found.owner, wanted.owner, what)
-        if not world.allows(sheet, wanted.path):
+        if not world.allows(sheet, "path", wanted.path):
             world.blocked_paths.add(wanted.path)
             return
         plan_attributes(key, real, found, sheet, shown={"owner"})
@@ -211,7 +211,7 @@ def plan_link(wanted: Link, seen: Mapping[str, Seen | Unknown], world: World, sh
     if found.stat is None:
         plan_parents(wanted.path, seen, world, sheet)
     elif found.stat.kind != "link":
-        if not world.allows(sheet, wanted.path):
+        if not world.allows(sheet, "path", wanted.path):
             return
         sheet.will("move_aside", wanted.path)
     sheet.will("make_link", wanted.path, wanted.target)
@@ -263,7 +263,7 @@ def expect_accounts(wanted: Directory | File, world: World, sheet: Sheet) -> Non
 def blocked(path: str, world: World, sheet: Sheet) -> bool:
     for parent in parents(path):
         if parent in world.blocked_paths:
-            world.allows(sheet, parent)
+            world.allows(sheet, "path", parent)
             return True
     return False
 
@@ -278,17 +278,15 @@ def _attributes(wanted: Directory | File) -> str:
 def ids(owner: str, group: str, reader: Reader, path: str) -> tuple[int, int]:
     """Numbers of owner and group now: by this step the accounts must exist."""
     user, found = reader.user(owner), reader.group(group)
-    uid = user.pw_uid if user else int(owner) if owner.isdigit() else None
-    gid = found.gr_gid if found else int(group) if group.isdigit() else None
-    if uid is None or gid is None:
+    if user is None or found is None:
         raise NodeError(
             "paths.no_such_account",
             wanted=f"{path} owned by {owner}:{group}",
-            found=f"no {'user ' + owner if uid is None else 'group ' + group} on the node",
+            found=f"no {'user ' + owner if user is None else 'group ' + group} on the node",
             why="the file would be left with a wrong owner",
             fix="apply the role that makes the account first (prereqs makes nusy), or correct the owner",
         )
-    return uid, gid
+    return user.pw_uid, found.gr_gid
 
 
 def make_directory(step: Step, reader: Reader, writer: Writer) -> None:

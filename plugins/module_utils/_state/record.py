@@ -31,11 +31,12 @@ SCHEMA = "nusy.dgx_spark.applied/1"
 
 @dataclass(frozen=True)
 class Record:
-    """``readable`` False: there may be a record, but only root can judge by it."""
+    """``readable`` False: there may be a record that cannot be judged by. ``distrust``: why not even by root."""
 
     controls: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
     readable: bool = True
+    distrust: str = ""
     text: str | None = None
 
     def cause(self, control: ControlSpec, document: Document, state: State, *, blocked: bool) -> str:
@@ -57,8 +58,9 @@ def path_of(role: str) -> str:
 
 def read(reader: Reader, role: str) -> Record:
     try:
-        if not trusted(reader, FOLDER):
-            return Record(readable=False)
+        doubt = distrust(reader, FOLDER)
+        if doubt:
+            return Record(readable=False, distrust=doubt)
         key = (reader.read(KEY) or "").strip()
         text = reader.read(path_of(role))
     except Unreadable:
@@ -74,10 +76,19 @@ def read(reader: Reader, role: str) -> Record:
     return Record(controls, key, text=text)
 
 
-def trusted(reader: Reader, place: str) -> bool:
-    """Only what root alone can write says who moved; a folder of somebody else could say anything."""
-    found = [reader.stat(folder) for folder in (os.path.dirname(place), place)]
-    return all(stat is None or (stat.kind == "directory" and stat.uid == 0 and not stat.mode & 0o022) for stat in found)
+def distrust(reader: Reader, place: str) -> str:
+    """Why ``place`` is not believed: only what root alone can write says who moved. Empty: it is."""
+    for folder in (os.path.dirname(place), place):
+        stat = reader.stat(folder)
+        if stat is None:
+            continue
+        if stat.kind != "directory":
+            return f"{folder} is no directory but a {stat.kind}"
+        if stat.uid != 0:
+            return f"{folder} belongs to {reader.user_name(stat.uid)}, not to root"
+        if stat.mode & 0o022:
+            return f"{folder} can be written by others than root (mode {stat.octal})"
+    return ""
 
 
 def digest(key: str, control: ControlSpec, document: Document) -> str:
@@ -102,7 +113,7 @@ def substitute_deep(value: object, known: Mapping[str, str]) -> object:
 
 def write(document: Document, record: Record, left: Iterable[Control], reader: Reader, writer: Writer) -> None:
     """Record the controls that hold at the end of a run; blocked or skipped ones keep what they had."""
-    if not trusted(reader, FOLDER):
+    if distrust(reader, FOLDER):
         return
     for folder in ("/var/lib/nusy", FOLDER):
         if reader.stat(folder) is None:

@@ -41,11 +41,11 @@ class Note:
 
 @dataclass(frozen=True)
 class Notes:
-    """Those of one role. ``readable`` False: there may be notes, but not for whoever looks."""
+    """Those of one role. ``hidden``: there may be notes, but not for whoever looks; why."""
 
     key: str = field(default="", repr=False)
     units: Mapping[str, Note] = field(default_factory=dict)
-    readable: bool = True
+    hidden: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,12 @@ def observe(reader: Reader, role: str, paths: Iterable[str]) -> Seen:
 
 def read(reader: Reader, role: str) -> Notes:
     try:
-        if not record.trusted(reader, FOLDER):
-            return Notes(readable=False)
+        doubt = record.distrust(reader, FOLDER)
+        if doubt:
+            return Notes(hidden=f"is not believed: {doubt}")
         text = reader.read(path_of(role))
     except Unreadable:
-        return Notes(readable=False)
+        return Notes(hidden="is for root only")
     try:
         found = json.loads(text or "")
         units = {str(name): Note(str(one["invocation"]), dict(one["files"])) for name, one in found["units"].items()}
@@ -91,7 +92,7 @@ def read(reader: Reader, role: str) -> Notes:
 
 
 def write(reader: Reader, writer: Writer, role: str, notes: Notes, units: Mapping[str, Note]) -> None:
-    if units == notes.units or not notes.readable:
+    if units == notes.units or notes.hidden:
         return
     told = {"schema": SCHEMA, "role": role, "key": notes.key, "units": {name: asdict(units[name]) for name in units}}
     for folder in (os.path.dirname(FOLDER), FOLDER):

@@ -13,7 +13,7 @@ from functools import partial
 from typing import cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, carry_out
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, doing
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError, doing
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import nearest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import (
     Control,
@@ -137,14 +137,15 @@ class EnsureState:
             for unit in control.units:
                 ending += units.plan(unit, seen.units, world, sheets[control.id], changing=changing)
         for sheet in (*sheets.values(), extra):
-            for victim in sheet.victims:
+            for _kind, victim in sheet.victims:
                 meant = nearest(victim, world.unused)
                 if meant:
                     sheet.reasons.append(f"{document.confirm_variable} has {meant}: is {victim} meant?")
+        _clear(world, document.confirm_variable)
         steps = [*(s for sheet in (*sheets.values(), extra) for s in sheet.steps), *_once(ending)]
-        controls = [self._verdict(control, sheets.get(control.id), seen.record) for control in document.controls]
+        controls = [self._verdict(control, sheets.get(control.id), seen.record, world) for control in document.controls]
         if self._wholes:
-            controls.append(self._verdict(ControlSpec(extra.control), extra, seen.record))
+            controls.append(self._verdict(ControlSpec(extra.control), extra, seen.record, world))
         refused = [reason for sheet in sheets.values() for reason in sheet.refusals]
         told = {"refused": refused, "unused_confirm": world.unused}
         facts = {name: found for name, found in told.items() if found}
@@ -180,18 +181,23 @@ class EnsureState:
             mounts.plan(mount, self._directories.get(mount.path), seen.mounts, world, sheet)
         for assertion in control.assertions:
             if assertion.state == "drifted":
-                sheet.differs(assertion.name, assertion.found, assertion.wanted, assertion.reason)
+                sheet.differs(assertion.name, assertion.found, assertion.wanted)
+                sheet.cannot_mend(assertion.reason or f"{assertion.name} is not as declared")
             elif assertion.state == "unknown":
-                sheet.cannot_see(assertion.reason or f"{assertion.name} could not be judged")
+                sheet.is_unknown(assertion.reason or f"{assertion.name} could not be judged")
 
-    def _verdict(self, control: ControlSpec, sheet: Sheet | None, last: record.Record) -> Control:
+    def _verdict(self, control: ControlSpec, sheet: Sheet | None, last: record.Record, world: World) -> Control:
         if sheet is None:
             return Control(control.id, "not_selected", reason=f"named in {self.document.role}_skip_controls")
-        reason = one_line("; ".join([*sheet.reasons, *sheet.unknown]), 500)
-        blocked_by = f"{self.document.confirm_variable}: [{', '.join(sheet.victims)}]" if sheet.victims else ""
+        victims = ", ".join(world.spelled(kind, name) for kind, name in sheet.victims)
+        blocked_by = f"{self.document.confirm_variable}: [{victims}]" if victims else ""
         state: State = "drifted" if sheet.changes else "unknown" if sheet.unknown else "in_sync"
         cause = last.cause(control, self.document, state, blocked=bool(blocked_by))
-        return Control(control.id, state, tuple(sheet.changes), reason, blocked_by, cause)
+        doubt = [f"who moved cannot be told: {last.distrust}"] if state == "drifted" and last.distrust else []
+        reason = one_line("; ".join([*sheet.reasons, *sheet.unknown, *doubt]), 500)
+        # What waits for the operator is no failure of the run. What else differs, or cannot be seen, is.
+        rest = [reason or "see its before and after"] if state == "drifted" and not victims else []
+        return Control(control.id, state, tuple(sheet.changes), reason, blocked_by, cause, tuple(sheet.unmet or rest))
 
     # --- applying ---
 
@@ -254,13 +260,7 @@ class EnsureState:
         if reader.is_root():
             with doing(f"a note of what the units of {self.title} run with"):
                 units.remember(reader, writer, role=self.document.role, declared=self._units)
-        not_ours = frozenset(c.id for c in self.document.controls for a in c.assertions if a.state == "unknown")
-        open_ends = [
-            control
-            for control in left.controls
-            if (control.state == "drifted" and not control.blocked_by)
-            or (control.state == "unknown" and control.id not in not_ours)
-        ]
+        open_ends = [control for control in left.controls if control.unmet]
         if not open_ends and reader.is_root():
             with doing(f"a record of what was applied for {self.title}"):
                 record.write(self.document, record.read(reader, self.document.role), left.controls, reader, writer)
@@ -269,10 +269,23 @@ class EnsureState:
             raise NodeError(
                 "state.not_ensured",
                 wanted=f"{self.title} as declared",
-                found="; ".join(f"{c.id} is {c.state}: {c.reason or 'see its before and after'}" for c in open_ends),
+                found="; ".join(f"{c.id} is {c.state}: {'; '.join(unique(c.unmet))}" for c in open_ends),
                 why="this role cannot make these true by itself; everything else of it is applied",
                 fix="; ".join(sorted(fixes)) or "mend the reasons named, then run the play again",
             )
+
+
+def _clear(world: World, variable: str) -> None:
+    """Raises InputError for a name that was meant for one thing, and would allow steps on another one, too."""
+    for name, kinds in world.ambiguous.items():
+        forms = [f"{kind}:{name}" for kind in kinds]
+        raise InputError(
+            "state.ambiguous_confirm",
+            wanted=f"{variable}: names of one thing each",
+            found=f"{name} is {' and '.join(f'a {kind}' for kind in kinds)} that steps would touch",
+            why="whoever means one of them would lose the other, too",
+            fix=f"write {' or '.join(forms)} (or all of them) in place of {name}",
+        )
 
 
 def _collapsed(steps: list[Step]) -> tuple[Step, ...]:

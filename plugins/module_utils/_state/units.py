@@ -18,9 +18,9 @@ from typing import NoReturn
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import started
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.dropins import overrides
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.dropins import overrides, settings
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     UNIT_DIRECTORY,
     File,
@@ -41,6 +41,8 @@ PROPERTIES = (
     "FragmentPath",
     "DropInPaths",
     "NeedDaemonReload",
+    "Type",
+    "RemainAfterExit",
     "ConditionResult",
     "ConditionTimestampMonotonic",
     "InvocationID",
@@ -50,6 +52,7 @@ PROPERTIES = (
 )
 VERBS = ("enable_unit", "disable_unit", "mask_unit", "unmask_unit", "stop_unit")
 STARTS = ("start_unit", "restart_unit", "reload_unit")
+TRUE = frozenset(("1", "yes", "y", "true", "t", "on"))  # systemd.syntax(7)
 FAILED_CONDITION = re.compile(r": ((?:Condition|Assert)\w+=.*) failed\.$", re.MULTILINE)
 # A stop may take TimeoutStopSec (90 s) and a start TimeoutStartSec (90 s) by systemd's defaults.
 CHANGE_SECONDS = 300.0
@@ -70,6 +73,9 @@ class SeenUnit:
     reloaded: float = 0.0  # at the latest; whatever the state was about
     foreign: tuple[tuple[str, str], ...] = ()  # (drop-in that is not ours, directive of ours that it undoes)
     unclear: tuple[Unknown, ...] = ()  # drop-ins of which that cannot be told
+    kind: str = ""  # Type= of a service
+    remains: str = ""  # RemainAfterExit= of a service
+    in_the_way: str = ""  # what is in the place of the mask, where one is wanted
 
     @property
     def is_active(self) -> bool:
@@ -104,9 +110,13 @@ def is_template(name: str) -> bool:
 
 def own_files(unit: Unit, declared: Sequence[Unit]) -> tuple[str, ...]:
     """Paths of the unit file and drop-ins; an instance has those of its template, too."""
+    return tuple(file.path for file in _own(unit, declared))
+
+
+def _own(unit: Unit, declared: Sequence[Unit]) -> list[File]:
     template = re.sub("@.*[.]", "@.", unit.name)
     sources = [unit, *(other for other in declared if other.name == template != unit.name)]
-    return tuple(file.path for source in sources for file in files_of(source))
+    return [file for source in sources for file in files_of(source)]
 
 
 def parse_show(text: str) -> list[dict[str, str]]:
@@ -146,6 +156,8 @@ def observe(reader: Reader, role: str, wanted: Sequence[Unit]) -> Seen | Unknown
     for name in dict.fromkeys(name for unit in wanted if unit.active for name in (unit.name, *unit.alternatives)):
         if units[name].load == "loaded" and not units[name].is_active:
             units[name] = replace(units[name], refusal=_refusal(reader, name, units[name].refusal))
+    for name in dict.fromkeys(name for unit in wanted if unit.masked for name in (unit.name, *unit.alternatives)):
+        units[name] = replace(units[name], in_the_way=_in_the_way(reader, name))
     watched = [path for unit in wanted for path in (*own_files(unit, wanted), *unit.restart_on)]
     return Seen(units, tuple(wanted), started.observe(reader, role, watched))
 
@@ -167,7 +179,18 @@ def _seen(block: Mapping[str, str], boot: float) -> SeenUnit:
         # A service that systemd starts again by itself has not always been inactive in between.
         since=boot + (at("ExecMainStart") or at("InactiveExit")),
         reloaded=boot + at("StateChange"),
+        kind=block.get("Type", ""),
+        remains=block.get("RemainAfterExit", ""),
     )
+
+
+def _in_the_way(reader: Reader, name: str) -> str:
+    """systemctl makes a mask where there is nothing, and replaces neither a file nor another link."""
+    path = f"{UNIT_DIRECTORY}/{name}"
+    try:
+        return path if reader.stat(path) is not None and reader.readlink(path) != "/dev/null" else ""
+    except Unreadable:
+        return ""
 
 
 def _refusal(reader: Reader, name: str, remembered: str) -> str:
@@ -190,15 +213,15 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, changi
         return []
     own = own_files(unit, seen.declared)
     # Another control may declare the files of the same unit: one start, and it comes after them.
-    every = [path for other in seen.declared if other.name == unit.name for path in own_files(other, seen.declared)]
+    every = [file for other in seen.declared if other.name == unit.name for file in _own(other, seen.declared)]
     read = [path for other in seen.declared if other.name == unit.name for path in other.restart_on]
     unit = replace(unit, name=_present(unit, seen))
     found = seen.units[unit.name]
     key = f"unit {unit.name}"
-    redefined = not set(every).isdisjoint(changing)
+    redefined = not {file.path for file in every}.isdisjoint(changing)
     for path, directive in found.foreign:
         sheet.differs(f"{key}: {directive}", f"overridden by {path}", "as declared", f"{path} overrides {directive}")
-        if world.allows(sheet, path):
+        if world.allows(sheet, "path", path):
             sheet.will("move_aside", path)
             redefined = True
     for unclear in found.unclear:
@@ -218,18 +241,26 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, changi
         return []
     state = found.file_state or ("absent" if not there or found.load == "not-found" else "unknown")
     masked: Value = state == "masked" or ("until the next boot" if state == "masked-runtime" else False)
+    if unit.masked and masked is not True and found.in_the_way:
+        reason = f"{found.in_the_way} is in the place of the mask, and systemctl replaces nothing: move it away first"
+        sheet.refuses(f"{key}: masked", masked, True, reason)
+        return []
     if unit.masked is not None and masked != unit.masked:
         sheet.differs(f"{key}: masked", masked, unit.masked)
         sheet.will("mask_unit" if unit.masked else "unmask_unit", unit.name)
     elif masked and unit.masked is None and (unit.enabled or unit.active):
         # Somebody masked it on purpose: nothing of it works until that is undone, by name.
         sheet.differs(f"{key}: masked", masked, False, f"{unit.name} is masked")
-        if not world.allows(sheet, unit.name):
+        if not world.allows(sheet, "unit", unit.name):
             return []
         sheet.will("unmask_unit", unit.name)
     if unit.enabled is not None and not _as_wanted(state, enabled=unit.enabled):
         sheet.differs(f"{key}: enabled", state, "enabled" if unit.enabled else "disabled")
         sheet.will("enable_unit" if unit.enabled else "disable_unit", unit.name)
+    if unit.active and not found.is_active and _ends(found, every if redefined else ()):
+        sheet.differs(f"{key}: active", found.active or "inactive", "active")
+        sheet.cannot_mend(f"{unit.name} is a oneshot service without RemainAfterExit=yes: it cannot stay active")
+        return []
     if unit.active and not found.is_active and found.refusal and not redefined:
         # A start "succeeds" and starts nothing: neither drift that can be mended nor fine.
         sheet.cannot_see(f"systemd would not start {unit.name} on this machine: {found.refusal}")
@@ -253,6 +284,17 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, changi
     return [Step("reload_unit" if reload else "restart_unit", unit.name, (), sheet.control)]
 
 
+def _ends(found: SeenUnit, written: Sequence[File]) -> bool:
+    """A service that is done when its command is. ``written``: its files, where systemd has yet to read them."""
+    kind, remains = found.kind, found.remains
+    for file in sorted(written, key=lambda file: file.path.endswith(".conf")):
+        if not file.path.endswith(".conf"):
+            kind, remains = "", ""
+        values = {name: value for section, name, value in settings(file.content) if section == "Service"}
+        kind, remains = values.get("Type", kind), values.get("RemainAfterExit", remains)
+    return kind == "oneshot" and remains.lower() not in TRUE
+
+
 def _older(unit: Unit, own: Sequence[str], seen: Seen, changing: Collection[str], sheet: Sheet) -> tuple[str, ...]:
     """Files that are newer on disk than in the running unit, but for those this run changes anyway."""
     found, notes = seen.units[unit.name], seen.started.notes
@@ -267,11 +309,11 @@ def _older(unit: Unit, own: Sequence[str], seen: Seen, changing: Collection[str]
         read = found.since if ours or unit.on_change == "restart" else max(found.since, found.reloaded)
         # What systemd has not loaded nobody runs with, however late it was started.
         later = seen.started.changed[path] >= read or (ours and found.needs_reload)
-        if not notes.readable:
+        if notes.hidden:
             if later:
                 sheet.cannot_see(
                     f"{path} changed after {unit.name} was started, and {started.FOLDER}, "
-                    "which tells whether it runs with an older one, is for root only"
+                    f"which tells whether it runs with an older one, {notes.hidden}"
                 )
         elif note is None:
             continue

@@ -129,6 +129,14 @@ CASES = (
          text="[Unit]\nConditionPathExists=/nowhere\n" + TEXT, prepare="systemctl enable -q --now d-skips.service",
          ours_says=("ok", "failed", "failed"), state="unknown", stock_says=("changed", "changed", "changed"),
          truer="Stock starts it in every run and reports success; nothing runs. Ours says why it cannot."),
+    case("to be masked, with a file in the place of the mask", "d-maskfile.service", given={"masked": True},
+         ours_says=("ok", "failed", "failed"), state="drifted", stock_says=("changed", "changed", "changed"),
+         truer="systemctl refuses to replace a file. Stock reports a change in every run, and nothing is masked. "
+         "Ours says so in check mode."),
+    case("a oneshot that is to stay active", "d-oneshot.service", text="[Service]\nType=oneshot\nExecStart=/bin/true\n",
+         given={"active": True}, ours_says=("ok", "failed", "failed"), state="drifted",
+         stock_says=("changed", "changed", "changed"),
+         truer="It ends when its command is done: stock starts it in every run. Ours says why it cannot stay active."),
     Case("a link that enables it is gone from one of two targets",
          ours={"units": [{"name": "d-half.service", "enabled": True}]}, stock=[systemd("d-half.service", enabled=True)],
          prepare=install("d-half.service", TEXT + "WantedBy=rescue.target\n") + "; systemctl enable -q d-half.service; "

@@ -386,6 +386,8 @@ class FakeNode:
         self.effect(f"systemctl {args[0]} {'--runtime ' if runtime else ''}{names[0]}")
         if args[0] == "unmask" and unit["UnitFileState"] != ("masked-runtime" if runtime else "masked"):
             return 0, "", ""
+        if args[0] == "mask" and f"/etc/systemd/system/{names[0]}" in self.files:
+            return 1, "", f"Failed to mask unit: File '/etc/systemd/system/{names[0]}' already exists\n"
         changes = {
             "enable": ("UnitFileState", "enabled"),
             "disable": ("UnitFileState", "disabled"),
@@ -414,7 +416,12 @@ class FakeNode:
         names = (f"{name}.d", f"{name.partition('@')[0]}@.service.d", "service.d")
         folders = [f"/etc/systemd/system/{folder}" for folder in names]
         dropins = {posixpath.basename(p): p for f in reversed(folders) for p in self.files if posixpath.dirname(p) == f}
-        unit = {**unit, "DropInPaths": " ".join(dropins[file] for file in sorted(dropins))}
+        ordered = [dropins[file] for file in sorted(dropins)]
+        for path in (f"/etc/systemd/system/{name}", *ordered):
+            if unit["NeedDaemonReload"] != "yes" and path in self.files and self.files[path].kind == "file":
+                pairs = [line.split("=", 1) for line in self.files[path].text.splitlines() if "=" in line]
+                unit = {**unit, **{key: value for key, value in pairs if key in ("Type", "RemainAfterExit")}}
+        unit = {**unit, "DropInPaths": " ".join(ordered)}
         return "\n".join([f"Id={name}", *(f"{key}={value}" for key, value in unit.items())])
 
     def tool_systemd_analyze(self, args: list[str]) -> tuple[int, str, str]:

@@ -8,7 +8,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command impor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import packages
-from declare import subject
+from declare import subject, verdict
 from fake_node import FakeNode
 
 # Captured on Debian 13 (apt 3.0.3, dpkg 1.22.21) while another apt-get was installing.
@@ -269,3 +269,19 @@ def test_a_name_is_never_a_pattern_to_apt():
     assert len(changing) >= 4 and all("APT::Cmd::Pattern-Only=true" in argv for argv in changing)
     with pytest.raises(InputError):
         subject({"id": "demo/one", "packages": ["tool-"]})
+
+
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        ("No such file or directory", "unsupported platform: packages are looked up with /usr/bin/dpkg-query"),
+        ("still running after 30 s, stopped", "/usr/bin/dpkg-query was not completed (still running after 30 s"),
+    ],
+)
+def test_a_platform_is_unsupported_only_where_there_is_no_dpkg(problem, told):
+    class Mute(FakeNode):
+        def run(self, argv, **_options):
+            return Completed(tuple(argv), None, "", "", problem)
+
+    reason = verdict(subject({"id": "demo/x", "packages": ["jq"]}).plan(Mute()), "demo/x").reason
+    assert reason.startswith(told)

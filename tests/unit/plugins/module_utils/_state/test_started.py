@@ -322,3 +322,15 @@ def test_a_condition_that_fails_now_is_named_and_one_that_holds_again_lets_the_u
 @pytest.mark.parametrize(("remembered", "expected"), [(True, "unknown"), (False, "drifted")])
 def test_an_older_systemd_is_asked_for_its_memory(remembered, expected):
     assert states(subject(ACTIVE).plan(idle(remembered)))["demo/service"] == expected
+
+
+def test_notes_in_a_folder_of_somebody_else_are_not_believed_and_root_is_told_whose_it_is():
+    node, ensured = bare(), subject(control(restart_on=["/etc/demo.conf"], content=None))
+    node.units["demo.service"] = node.unit(state="enabled")
+    node.put("/etc/demo.conf", "old\n")
+    node.put("/var/lib/nusy", kind="directory", mode=0o755, uid=990)
+    node.users["bob"] = [990, 990, "", "/", "/bin/sh"]
+    node.begin("demo.service")
+    node.put("/etc/demo.conf", "new\n")
+    reason = verdict(ensured.plan(node), "demo/service").reason
+    assert "is not believed: /var/lib/nusy belongs to bob, not to root" in reason

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import subject as subject_module
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import confirms
 from declare import apply, states, subject, verdict
-from fake_node import Killed, bare
+from fake_node import FakeNode, Killed, bare
 
 EVERYTHING = (
     {
@@ -472,7 +473,11 @@ def test_a_record_in_a_folder_of_somebody_else_is_neither_read_nor_written():
     apply(node, control)
     node.files["/var/lib/nusy"].uid = 1234
     node.files["/etc/demo.conf"].text = "b\n"
-    assert verdict(subject(control).plan(node), "demo/file").cause == ""
+    moved = verdict(subject(control).plan(node), "demo/file")
+    assert (moved.cause, moved.reason) == (
+        "",
+        "who moved cannot be told: /var/lib/nusy belongs to 1234, not to root",
+    )
     node.effects.clear()
     apply(node, control)
     assert not [effect for effect in node.effects if "/var/lib/nusy" in effect]
@@ -534,3 +539,117 @@ def test_everything_that_can_be_planned_can_be_done():
     }
     assert named - {"_unit", "active", "restart"} <= set(subject()._actions())
     assert len(named) > 20
+
+
+BROKEN = {
+    "name": "gpu",
+    "state": "drifted",
+    "found": "no",
+    "wanted": "yes",
+    "reason": "the GPU is dead",
+    "fix": "replace it",
+}
+
+
+def taken() -> FakeNode:
+    """A node with a directory of somebody, with content, where one of root is declared."""
+    node = bare()
+    node.users["bob"] = [5000, 5000, "", "/", "/bin/sh"]
+    node.put("/srv/d", kind="directory", mode=0o755, uid=5000)
+    node.put("/srv/d/x")
+    return node
+
+
+def test_what_waits_for_the_operator_does_not_hide_what_no_run_can_ensure():
+    control = {"id": "demo/both", "directories": [{"path": "/srv/d"}], "assertions": [BROKEN]}
+    with pytest.raises(NodeError) as error:
+        apply(taken(), control)
+    problem = error.value.problem
+    assert problem.key == "state.not_ensured" and problem.fix == "replace it"
+    assert problem.found == "demo/both is drifted: the GPU is dead"
+
+
+def test_nor_does_it_hide_what_is_refused():
+    node = taken()
+    node.groups["bob"] = [4700, []]
+    control = {"id": "demo/both", "directories": [{"path": "/srv/d"}], "groups": [{"name": "y", "gid": 4700}]}
+    with pytest.raises(NodeError) as error:
+        apply(node, control)
+    assert error.value.problem.found == "demo/both is drifted: gid 4700 belongs to bob"
+
+
+def test_nor_does_it_hide_what_cannot_be_seen():
+    node = taken()
+    node.unreadable.add("/etc/demo.conf")
+    node.put("/etc/demo.conf")
+    control = {
+        "id": "demo/both",
+        "directories": [{"path": "/srv/d"}],
+        "files": [{"path": "/etc/demo.conf", "content": "a"}],
+    }
+    with pytest.raises(NodeError) as error:
+        apply(node, control)
+    assert "/etc/demo.conf: Permission denied" in error.value.problem.found
+
+
+def test_what_somebody_else_could_not_judge_excuses_nothing_that_is_ours_to_see():
+    node = bare()
+    node.unreadable.add("/etc/demo.conf")
+    node.put("/etc/demo.conf")
+    unknown = {"id": "demo/x", "assertions": [{"name": "gpu", "state": "unknown", "reason": "no driver"}]}
+    apply(node, unknown)
+    with pytest.raises(NodeError) as error:
+        apply(node, {**unknown, "files": [{"path": "/etc/demo.conf", "content": "a"}]})
+    assert error.value.problem.found == "demo/x is unknown: /etc/demo.conf: Permission denied"
+
+
+# --- one name, two things -------------------------------------------------------------------
+
+
+def redis() -> tuple[FakeNode, dict]:
+    node = bare()
+    node.packages["redis"] = ("installed", "1")
+    node.users["redis"] = [5000, 5000, "", "/", "/bin/sh"]
+    node.groups["redis"] = [5000, []]
+    control = {"users": [{"name": "redis", "shell": "/bin/false"}], "absent_packages": ["redis"]}
+    return node, {"id": "demo/redis", **control}
+
+
+def test_a_name_that_means_two_things_is_refused_and_nothing_is_done():
+    node, control = redis()
+    with pytest.raises(InputError) as error:
+        apply(node, control, confirm=["redis"])
+    problem = error.value.problem
+    assert problem.key == "state.ambiguous_confirm" and not node.effects
+    assert "package:redis or user:redis" in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("confirm", "left", "shell", "package"),
+    [
+        ([], "demo_confirm: [package:redis, user:redis]", "/bin/sh", True),
+        (["user:redis"], "demo_confirm: [package:redis]", "/bin/false", True),
+        (["package:redis"], "demo_confirm: [user:redis]", "/bin/sh", False),
+        (["package:redis", "user:redis"], "", "/bin/false", False),
+    ],
+)
+def test_a_victim_can_be_named_with_its_kind(confirm, left, shell, package):
+    node, control = redis()
+    plan = apply(node, control, confirm=confirm)
+    assert verdict(plan, "demo/redis").blocked_by == left
+    assert (node.users["redis"][4], "redis" in node.packages) == (shell, package)
+    assert "unused_confirm" not in plan.facts
+
+
+def test_a_name_of_one_thing_needs_no_kind_and_may_have_one():
+    node, control = redis()
+    del control["users"]
+    assert verdict(subject(control).plan(node), "demo/redis").blocked_by == "demo_confirm: [redis]"
+    for confirm in (["redis"], ["package:redis"]):
+        node, _control = redis()
+        apply(node, control, confirm=confirm)
+        assert "redis" not in node.packages
+
+
+def test_the_root_of_a_new_mount_is_named_with_its_kind_as_well():
+    assert confirms(["path:/srv"], "path", "/srv") and not confirms(["user:/srv"], "path", "/srv")

@@ -260,3 +260,61 @@ def test_a_service_that_is_to_be_stopped_and_restarts_for_ever_is_stopped():
     stopped = {"id": "demo/s", "units": [{"name": "demo.service", "active": False}]}
     assert [step.text() for step in apply(node, stopped).steps] == ["stop_unit demo.service"]
     assert not subject(stopped).plan(node).changed
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_in_the_place_of_a_mask_is_refused_and_not_met_half_way(kind):
+    node = bare()
+    node.units["demo.service"] = node.unit(active="active", state="disabled")
+    node.put("/etc/systemd/system/demo.service", "/opt/demo.service", kind=kind)
+    file = {"path": "/etc/demo.conf", "content": "a"}
+    control = {"id": "demo/s", "files": [file], "units": [{"name": "demo.service", "masked": True}]}
+    plan = subject(control).plan(node)
+    (reason,) = plan.facts["refused"]
+    assert "/etc/systemd/system/demo.service is in the place of the mask" in reason
+    node.effects.clear()
+    with pytest.raises(NodeError) as error:
+        apply(node, control)
+    assert error.value.problem.key == "state.refused" and not node.effects
+
+
+def test_a_unit_that_is_masked_already_has_its_mask_in_that_place():
+    node = bare()
+    node.units["demo.service"] = node.unit(state="masked")
+    node.put("/etc/systemd/system/demo.service", "/dev/null", kind="link")
+    assert states(apply(node, {"id": "demo/s", "units": [{"name": "demo.service", "masked": True}]})) == {
+        "demo/s": "in_sync"
+    }
+
+
+ONESHOT = "[Service]\nType=oneshot\nExecStart=/bin/true\n"
+
+
+@pytest.mark.parametrize(
+    ("found", "declared", "stays"),
+    [
+        ({"Type": "oneshot", "RemainAfterExit": "no"}, {}, False),
+        ({"Type": "oneshot", "RemainAfterExit": "yes"}, {}, True),
+        ({"Type": "simple", "RemainAfterExit": "no"}, {}, True),
+        ({}, {"content": ONESHOT}, False),
+        ({}, {"content": f"{ONESHOT}RemainAfterExit=on\n"}, True),
+        ({}, {"content": ONESHOT, "dropins": {"stay": "[Service]\nRemainAfterExit=true\n"}}, True),
+        ({"Type": "oneshot", "RemainAfterExit": "no"}, {"dropins": {"stay": "[Service]\nRemainAfterExit=1\n"}}, True),
+        ({"Type": "oneshot", "RemainAfterExit": "no"}, {"content": "[Service]\nExecStart=/bin/true\n"}, True),
+    ],
+)
+def test_a_oneshot_that_cannot_stay_active_is_named_and_not_started(found, declared, stays):
+    node = bare()
+    if found:
+        node.units["demo.service"] = node.unit(state="static") | found
+    ensured = subject({"id": "demo/s", "units": [{"name": "demo.service", "active": True, **declared}]})
+    plan = ensured.plan(node)
+    started = [step for step in plan.steps if step.action in units.STARTS]
+    assert verdict(plan, "demo/s").state == "drifted"
+    if stays:
+        assert started
+        return
+    assert not started and "oneshot service without RemainAfterExit=yes" in verdict(plan, "demo/s").reason
+    with pytest.raises(NodeError) as error:
+        converge(ensured, plan, node, node)
+    assert error.value.problem.key == "state.not_ensured" and "RemainAfterExit" in error.value.problem.found
