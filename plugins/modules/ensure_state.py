@@ -518,18 +518,14 @@ error:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ExactOptions, fail, finish
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import exact, fail, finish
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import EnsureState
 
 
-class Module(ExactOptions, AnsibleModule):
-    """AnsibleModule with errors in four parts."""
-
-
 def main() -> None:
-    module = Module(argument_spec=parse.ARGUMENT_SPEC, supports_check_mode=True)
+    module = exact(AnsibleModule)(argument_spec=parse.ARGUMENT_SPEC, supports_check_mode=True)
     try:
         document = parse.document(module.params)
         subject = EnsureState(document)

@@ -258,7 +258,7 @@ error:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ExactOptions, fail
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import exact, fail
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import SparkError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.aot import compile_with_rights
@@ -276,10 +276,6 @@ SPEC = {
     "environment_files": {"type": "list", "elements": "path", "default": []},
     "timeout": {"type": "float", "default": 60},
 }
-
-
-class Module(ExactOptions, AnsibleModule):
-    """AnsibleModule with errors in four parts."""
 
 
 def examine(request: Request, reader: Reader) -> dict[str, object]:
@@ -301,7 +297,7 @@ def examine(request: Request, reader: Reader) -> dict[str, object]:
 
 
 def main() -> None:
-    module = Module(argument_spec=SPEC, supports_check_mode=True)
+    module = exact(AnsibleModule)(argument_spec=SPEC, supports_check_mode=True)
     try:
         request = request_of(module.params, os.environ)
         result = examine(request, HostReader())

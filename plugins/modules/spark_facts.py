@@ -508,18 +508,14 @@ ansible_facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ExactOptions, fail
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import exact, fail
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.observe import SUBJECTS, observe
 
 
-class Module(ExactOptions, AnsibleModule):
-    """AnsibleModule with errors in four parts."""
-
-
 def main() -> None:
-    module = Module(
+    module = exact(AnsibleModule)(
         argument_spec={
             "gather_subset": {"type": "list", "elements": "str", "default": ["all"], "choices": ["all", *SUBJECTS]},
             "timeout": {"type": "int", "default": 20},

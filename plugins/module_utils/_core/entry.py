@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The only place that knows about check mode, ``exit_json`` and ``fail_json``.
+"""The one way of a module that ensures something: the only place that knows about check mode.
+
+A module that only looks ends with ``exit_json`` by itself; every error goes through ``fail``.
 
 observe → plan → (real run only: apply → observe → plan, which must be empty → settle). A run
 that leaves something to do fails with ``did not converge``: idempotence is tested on every run.
@@ -56,6 +58,11 @@ class ExactOptions:
             told = refusal(wrong)
             msg, result = str(told.pop("msg")), {**result, **told}
         cast(Any, super()).fail_json(msg=msg, **result)
+
+
+def exact(module: type) -> Any:
+    """``module`` is AnsibleModule, which is not imported here: this code is tested without Ansible."""
+    return type(module.__name__, (ExactOptions, module), {})
 
 
 class Action(Protocol):

@@ -3,7 +3,7 @@
 
 Every error carries four parts: what was wanted, what was found, why that matters and
 what to do next, plus a key that scripts can match. ``entry.py`` turns them into
-``fail_json(error={...})``; nothing else in the collection calls ``fail_json``.
+``fail_json(error={...})``.
 
 Private to nusy.dgx_spark: other collections must not import this.
 """
