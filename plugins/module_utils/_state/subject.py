@@ -181,8 +181,8 @@ class EnsureState:
             mounts.plan(mount, self._directories.get(mount.path), seen.mounts, world, sheet)
         for assertion in control.assertions:
             if assertion.state == "drifted":
-                sheet.differs(assertion.name, assertion.found, assertion.wanted)
-                sheet.cannot_mend(assertion.reason or f"{assertion.name} is not as declared")
+                sheet.differs(assertion.name, assertion.found, assertion.wanted, assertion.reason)
+                sheet.unmet.append(assertion.reason or f"{assertion.name} is not as declared")
             elif assertion.state == "unknown":
                 sheet.is_unknown(assertion.reason or f"{assertion.name} could not be judged")
 

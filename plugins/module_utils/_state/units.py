@@ -242,7 +242,7 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, changi
     state = found.file_state or ("absent" if not there or found.load == "not-found" else "unknown")
     masked: Value = state == "masked" or ("until the next boot" if state == "masked-runtime" else False)
     if unit.masked and masked is not True and found.in_the_way:
-        reason = f"{found.in_the_way} is in the place of the mask, and systemctl replaces nothing: move it away first"
+        reason = f"{found.in_the_way} is in the place of the mask, which systemctl does not replace; move it away first"
         sheet.refuses(f"{key}: masked", masked, True, reason)
         return []
     if unit.masked is not None and masked != unit.masked:

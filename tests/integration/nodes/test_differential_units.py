@@ -130,9 +130,8 @@ CASES = (
          ours_says=("ok", "failed", "failed"), state="unknown", stock_says=("changed", "changed", "changed"),
          truer="Stock starts it in every run and reports success; nothing runs. Ours says why it cannot."),
     case("to be masked, with a file in the place of the mask", "d-maskfile.service", given={"masked": True},
-         ours_says=("ok", "failed", "failed"), state="drifted", stock_says=("changed", "changed", "changed"),
-         truer="systemctl refuses to replace a file. Stock reports a change in every run, and nothing is masked. "
-         "Ours says so in check mode."),
+         ours_says=("ok", "failed", "failed"), state="drifted", stock_says=("changed", "failed", "failed"),
+         truer="systemctl does not replace it: stock foresees a change, and fails. Ours says so in check mode."),
     case("a oneshot that is to stay active", "d-oneshot.service", text="[Service]\nType=oneshot\nExecStart=/bin/true\n",
          given={"active": True}, ours_says=("ok", "failed", "failed"), state="drifted",
          stock_says=("changed", "changed", "changed"),
