@@ -195,8 +195,13 @@ def plan_file(
             sheet.differs(key, "absent" if found.stat is None else "present", "present")
         return
     paths.expect_accounts(file, world, first)
+    what, before = "", "absent"
     if found.stat is not None and found.stat.kind != "file":
-        if not _clears_the_way(file.path, found, key, world, owners):
+        before = f"link to {found.target}" if found.stat.kind == "link" else found.stat.kind
+        what = f"a {before} is in the place of the file"
+        if not _clears_the_way(file.path, found, world, owners):
+            for sheet in owners:
+                sheet.differs(key, before, "file", what)
             return
         found = paths.Seen(None, closed=found.closed)
     if isinstance(found.content, Unknown):
@@ -210,7 +215,7 @@ def plan_file(
         paths.plan_parents(file.path, seen, world, first)
         for part, sheet in zip(whole.parts, owners, strict=True):
             shown = (HIDDEN,) if hidden else part.lines
-            sheet.differs(_part_key(key, whole), "absent", _shown(shown))
+            sheet.differs(_part_key(key, whole), before, _shown(shown), what)
     elif found.content != filled.text(found.content):
         _judge_lines(filled, found.content, hidden, sheets, extra)
     else:
@@ -224,23 +229,17 @@ def plan_file(
     world.files.add(file.path)
 
 
-def _clears_the_way(path: str, found: paths.Seen, key: str, world: World, owners: Sequence[Sheet]) -> bool:
-    """Something that is no file is in its place. A link is replaced; what may hold data is moved when it is named.
+def _clears_the_way(path: str, found: paths.Seen, world: World, owners: Sequence[Sheet]) -> bool:
+    """Something that is no file is in its place: an administrator's link, or what may hold data. Only when named
+    a link is replaced, and anything else is moved.
 
     A link to /dev/null is how an administrator says "never" to systemd and its kind. Of a unit it is the mask.
     """
-    kind = found.stat.kind if found.stat is not None else ""
-    what = f"link to {found.target}" if kind == "link" else kind
-    never = found.target == "/dev/null"
     folder, name = os.path.split(path)
-    victim = ("unit", name) if never and folder == UNIT_DIRECTORY else ("path", path)
-    for sheet in owners:
-        reason = f"a {what} is in the place of the file" if sheet is owners[0] and (never or kind != "link") else ""
-        sheet.differs(key, what, "file", reason)
-    if kind == "link" and not never:
-        return True
+    victim = ("unit", name) if found.target == "/dev/null" and folder == UNIT_DIRECTORY else ("path", path)
+    # One after the other: each owner has to hear what blocks it.
     allowed = [world.allows(sheet, *victim) for sheet in owners]
-    if allowed[0] and kind != "link":
+    if allowed[0] and found.target is None:
         owners[0].will("move_aside", path)
     return allowed[0]
 

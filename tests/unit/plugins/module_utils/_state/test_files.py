@@ -60,6 +60,22 @@ def test_what_is_in_the_way_is_moved_aside_only_when_named_and_never_deleted():
     assert node.files["/etc/demo.conf.replaced.1/inner"].text == "precious"
 
 
+def test_a_link_in_the_place_of_a_file_is_shown_as_it_was_found_and_replaced_only_when_named():
+    node = bare()
+    node.put("/srv/real", "theirs\n")
+    node.put("/etc/l2.conf", "/srv/real", kind="link")
+    control = {"id": "demo/conf", "files": [{"path": "/etc/l2.conf", "content": "a"}]}
+    found = verdict(apply(node, control), "demo/conf")
+    assert found.blocked_by == "demo_confirm: [/etc/l2.conf]" and node.files["/etc/l2.conf"].kind == "link"
+    assert [(c.key, c.before, c.after) for c in found.changes] == [
+        ("file /etc/l2.conf", "link to /srv/real", "file"),
+    ]
+    found = verdict(apply(node, control, confirm=["/etc/l2.conf"]), "demo/conf")
+    assert [(c.before, c.after) for c in found.changes] == [("link to /srv/real", "a")]
+    assert found.reason == "a link to /srv/real is in the place of the file"
+    assert (node.files["/etc/l2.conf"].text, node.files["/srv/real"].text) == ("a\n", "theirs\n")
+
+
 def test_a_secret_of_several_lines_in_a_file_that_differs():
     node = bare()
     node.put("/etc/demo.pem", "old\n", mode=0o600)
