@@ -22,6 +22,7 @@ from typing import Protocol
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed, run_command
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable as Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.place import again, held, thing
 
 # No file that we judge (unit, drop-in, sysctl file, /proc entry) is larger.
 MAX_FILE = 8 << 20
@@ -49,6 +50,9 @@ class Reader(Protocol):
     ) -> Completed: ...
 
     def read(self, path: str) -> str | None: ...
+
+    def file(self, path: str) -> tuple[Stat, str] | None:
+        """Attributes and text of one and the same regular file. Its folder may be hostile: no link is followed."""
 
     def stat(self, path: str) -> Stat | None: ...
 
@@ -99,31 +103,33 @@ class HostReader:
         return run_command(argv, timeout=timeout, env=env, stdin=stdin)
 
     def read(self, path: str) -> str | None:
-        """Text of a regular file or /proc entry; None if it does not exist.
+        """Text of a regular file or /proc entry; None if it does not exist."""
+        found = self._open(path, os.O_PATH | os.O_CLOEXEC)
+        return None if found is None else found[1]
 
-        Opened without blocking and checked after opening: a FIFO or device in the place of
-        a file must not hang or trigger anything.
+    def file(self, path: str) -> tuple[Stat, str] | None:
+        return self._open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def _open(self, path: str, flags: int) -> tuple[Stat, str] | None:
+        """Looked at before it is opened for reading, and by the same descriptor.
+
+        A FIFO, device or link in the place of a file must not hang, trigger or show anything.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            descriptor = os.open(path, flags)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return None
             raise Unreadable(f"{path}: {error.strerror}") from error
         try:
-            if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
+            found = os.fstat(descriptor)
+            if not stat_module.S_ISREG(found.st_mode):
                 raise Unreadable(f"{path}: not a regular file")
-            # In pieces: /proc/sys makes the kernel allocate a buffer of the size asked for.
-            data = bytearray()
-            while len(data) <= MAX_FILE and (piece := os.read(descriptor, 65536)):
-                data += piece
+            return _stat(found), _text(descriptor, path)
         except OSError as error:
             raise Unreadable(f"{path}: {error.strerror}") from error
         finally:
             os.close(descriptor)
-        if len(data) > MAX_FILE:
-            raise Unreadable(f"{path}: larger than {MAX_FILE} bytes")
-        return data.decode("utf-8", "surrogateescape")
 
     def stat(self, path: str) -> Stat | None:
         """The thing itself, links not followed."""
@@ -133,9 +139,7 @@ class HostReader:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return None
             raise Unreadable(f"{path}: {error.strerror}") from error
-        kinds = {stat_module.S_IFREG: "file", stat_module.S_IFDIR: "directory", stat_module.S_IFLNK: "link"}
-        kind = kinds.get(stat_module.S_IFMT(found.st_mode), "other")
-        return Stat(kind, stat_module.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_size, found.st_ctime)
+        return _stat(found)
 
     def listdir(self, path: str) -> tuple[str, ...] | None:
         try:
@@ -181,6 +185,26 @@ class HostReader:
         return os.geteuid() == 0
 
 
+def _stat(found: os.stat_result) -> Stat:
+    kinds = {stat_module.S_IFREG: "file", stat_module.S_IFDIR: "directory", stat_module.S_IFLNK: "link"}
+    kind = kinds.get(stat_module.S_IFMT(found.st_mode), "other")
+    return Stat(kind, stat_module.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_size, found.st_ctime)
+
+
+def _text(descriptor: int, path: str) -> str:
+    reading = os.open(again(descriptor), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        # In pieces: /proc/sys makes the kernel allocate a buffer of the size asked for.
+        data = bytearray()
+        while len(data) <= MAX_FILE and (piece := os.read(reading, 65536)):
+            data += piece
+    finally:
+        os.close(reading)
+    if len(data) > MAX_FILE:
+        raise Unreadable(f"{path}: larger than {MAX_FILE} bytes")
+    return data.decode("utf-8", "surrogateescape")
+
+
 class HostWriter:
     """Touches this machine. Built by ``entry.py`` in a real run, and nowhere else.
 
@@ -205,7 +229,11 @@ class HostWriter:
         ``AnsibleModule.atomic_move`` would first give it the mode of the file it replaces,
         which shows a secret to everybody for a moment when a 0644 file becomes 0600.
         """
-        with _replacing(path) as temporary, _new_file(temporary) as descriptor:
+        with (
+            held(path) as (folder, name),
+            _replacing(folder, name) as temporary,
+            _new_file(folder, temporary) as descriptor,
+        ):
             os.fchown(descriptor, uid, gid)
             os.fchmod(descriptor, mode)
             _fill(descriptor, content)
@@ -217,45 +245,39 @@ class HostWriter:
         A run killed in between leaves an empty directory of root, which the next run sees. One
         of root itself could be an undeclared parent that nobody looks at again: no in-between.
         """
-        umask = os.umask(0)
-        try:
-            os.mkdir(path, mode if (uid, gid) == (0, 0) else 0o700)
-        finally:
-            os.umask(umask)
-        self.attributes(path, mode=mode, uid=uid, gid=gid)
+        with held(path) as (folder, name):
+            umask = os.umask(0)
+            try:
+                os.mkdir(name, mode if (uid, gid) == (0, 0) else 0o700, dir_fd=folder)
+            finally:
+                os.umask(umask)
+            _own(folder, name, path, mode, uid, gid)
 
     def attributes(self, path: str, *, mode: int | None, uid: int | None, gid: int | None) -> None:
-        """By descriptor and never through a link: the owner of the folder may be hostile to root.
-
-        Owner first: chown clears set-uid bits that the mode may want to set.
-        """
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if uid is not None or gid is not None:
-                os.fchown(descriptor, -1 if uid is None else uid, -1 if gid is None else gid)
-            if mode is not None:
-                os.fchmod(descriptor, mode)
-        finally:
-            os.close(descriptor)
+        with held(path) as (folder, name):
+            _own(folder, name, path, mode, uid, gid)
 
     def symlink(self, path: str, target: str) -> None:
         """Point ``path`` at ``target``; an existing link is replaced in one rename."""
-        with _replacing(path) as temporary:
-            os.symlink(target, temporary)
+        with held(path) as (folder, name), _replacing(folder, name) as temporary:
+            os.symlink(target, temporary, dir_fd=folder)
 
     def remove(self, path: str) -> None:
-        _discard(_beside(path))
-        _discard(path)
+        with held(path) as (folder, name):
+            _discard(folder, _beside(name))
+            _discard(folder, name)
 
     def rename(self, path: str, new: str) -> None:
-        os.rename(path, new)
+        with held(path) as (folder, name), held(new) as (other, new_name):
+            os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=other)
 
     def scratch(self, name: str, content: str, *, uid: int, gid: int) -> str:
         path = os.path.join(self._scratch, name)
-        _discard(path)
-        with _new_file(path) as descriptor:
-            os.fchown(descriptor, uid, gid)
-            _fill(descriptor, content)
+        with held(path) as (folder, _name):
+            _discard(folder, name)
+            with _new_file(folder, name) as descriptor:
+                os.fchown(descriptor, uid, gid)
+                _fill(descriptor, content)
         return path
 
     def set_kernel_value(self, path: str, value: str) -> None:
@@ -264,38 +286,53 @@ class HostWriter:
             handle.write(value + "\n")
 
 
-def _beside(path: str) -> str:
-    """The one name under which ``path`` is made anew: the next write sweeps what a killed one has left.
+def _own(folder: int, name: str, path: str, mode: int | None, uid: int | None, gid: int | None) -> None:
+    """Of the thing itself and never through a link: the owner of the folder may be hostile to root.
+
+    Owner first: chown clears set-uid bits that the mode may want to set.
+    """
+    with thing(folder, name) as descriptor:
+        kind = os.fstat(descriptor).st_mode
+        if not (stat_module.S_ISREG(kind) or stat_module.S_ISDIR(kind)):
+            raise OSError(errno.ELOOP, "neither a file nor a directory any more", path)
+        if uid is not None or gid is not None:
+            os.chown(again(descriptor), -1 if uid is None else uid, -1 if gid is None else gid)
+        if mode is not None:
+            os.chmod(again(descriptor), mode)
+
+
+def _beside(name: str) -> str:
+    """The one name under which ``name`` is made anew: the next write sweeps what a killed one has left.
 
     Cut, since the longest name has no room for more. Two long names may meet in it: there is only
     one writer at a time on a node (``turn.py``).
     """
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{os.fsdecode(os.fsencode(name)[:100])}.nusy")
+    return f".{os.fsdecode(os.fsencode(name)[:100])}.nusy"
 
 
 @contextlib.contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """A free name to make something under that then takes the place of ``path``, in one rename."""
-    temporary = _beside(path)
-    _discard(temporary)
+def _replacing(folder: int, name: str) -> Iterator[str]:
+    """A free name to make something under that then takes the place of ``name``, in one rename."""
+    temporary = _beside(name)
+    _discard(folder, temporary)
     try:
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        _discard(temporary)
+        _discard(folder, temporary)
         raise
-    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    flushed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
-        os.fsync(folder)
+        os.fsync(flushed)
     finally:
-        os.close(folder)
+        os.close(flushed)
 
 
 @contextlib.contextmanager
-def _new_file(path: str) -> Iterator[int]:
+def _new_file(folder: int, name: str) -> Iterator[int]:
     """Nothing that somebody has put there meanwhile, be it a link: the folder may be of somebody hostile."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=folder)
     try:
         yield descriptor
     finally:
@@ -308,6 +345,6 @@ def _fill(descriptor: int, content: str) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _discard(path: str) -> None:
+def _discard(folder: int, name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        os.unlink(name, dir_fd=folder)

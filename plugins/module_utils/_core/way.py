@@ -13,8 +13,10 @@ from __future__ import annotations
 import stat
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Stat
+if TYPE_CHECKING:
+    from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Stat
 
 NOBODY = 65534
 ROOT = frozenset({0})
@@ -84,9 +86,14 @@ def chooser(found: Stat, *, sticky: bool, ours: Collection[int] = ROOT, groups: 
     if found.uid not in ours:
         return found.uid
     writable = found.mode & (0o002 if found.gid in groups else 0o022)
-    if found.kind == "link" or not writable or (sticky and found.mode & stat.S_ISVTX):
+    if found.kind == "link" or not writable:
         return 0
-    return NOBODY
+    return NOBODY if may_others_replace(found.mode) or not sticky else 0
+
+
+def may_others_replace(mode: int) -> bool:
+    """May others replace what is root's in a folder of that mode? Not in a sticky one such as /tmp."""
+    return bool(mode & 0o022) and not mode & stat.S_ISVTX
 
 
 def _parts(path: str) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Stat, Unreadable, Writer
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import MAX_LINKS
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import MAX_LINKS, NOBODY, walk
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     Directory,
     File,
@@ -40,16 +40,21 @@ class Seen:
 def observe(
     reader: Reader, paths: Iterable[str], *, read: frozenset[str], follow: frozenset[str] = frozenset()
 ) -> dict[str, Seen | Unknown]:
-    """Every path and its parents; content only of the ones in ``read``.
+    """Every path as it is, content only of the ones in ``read``; and of their parents what they lead to.
 
-    Where a path in ``follow`` is a link, what it leads to is judged, and ``target`` is its path:
-    an administrator's link to a bigger disk is a fair way to have a directory.
+    What a path leads to is under its name with a slash at the end: an administrator's link to a
+    bigger disk is a fair way to have a directory. The ones in ``follow`` are judged by that too,
+    and ``target`` is then where they are. Below what root does not follow nothing is looked at.
     """
     seen: dict[str, Seen | Unknown] = {}
     for path in paths:
-        for one in (path, *parents(path)):
-            if one not in seen:
-                seen[one] = _look(reader, one, content=one in read)
+        above: Seen | Unknown = Seen(None)
+        for parent in reversed(parents(path)):
+            if f"{parent}/" not in seen:
+                seen[f"{parent}/"] = above if isinstance(above, Unknown) else _leads_to(reader, parent)
+            above = seen[f"{parent}/"]
+        if path not in seen:
+            seen[path] = above if isinstance(above, Unknown) else _look(reader, path, content=path in read)
     for path in read:
         found = seen.get(path)
         if isinstance(found, Seen):
@@ -57,26 +62,26 @@ def observe(
     for path in follow:
         found = seen.get(path)
         if isinstance(found, Seen) and found.target is not None:
-            seen[path] = _follow(reader, path, found.target)
+            seen[path] = _leads_to(reader, path)
     return seen
 
 
-def _follow(reader: Reader, path: str, target: str) -> Seen | Unknown:
-    for _hop in range(8):
-        # A link that somebody else can set would have root change whatever it is pointed at.
-        for part in (path, *parents(path)):
-            try:
-                stat = reader.stat(part)
-            except Unreadable as error:
-                return Unknown(str(error))
-            if stat is not None and stat.uid != 0:
-                return Unknown(f"{path} is a link to {target}, and {part} belongs to {reader.user_name(stat.uid)}")
-        path = os.path.normpath(os.path.join(os.path.dirname(path), target))
-        found = _look(reader, path, content=False)
-        if isinstance(found, Unknown) or found.target is None:
-            return found if isinstance(found, Unknown) else replace(found, target=path)
-        target = found.target
-    return Unknown(f"{path}: too many levels of links")
+def _leads_to(reader: Reader, path: str) -> Seen | Unknown:
+    """As it is when it is no link, and what root follows to when it is one."""
+    try:
+        stat = reader.stat(path)
+        if stat is None or stat.kind != "link":
+            return Seen(stat)
+        way = walk(path, reader)
+    except Unreadable as error:
+        return Unknown(str(error))
+    if not way.is_open:
+        if way.found is not None and way.decides == NOBODY and way.found.uid == 0:
+            return Unknown(f"{path}: too many levels of links")
+        who = "anybody" if way.decides == NOBODY else reader.user_name(way.decides)
+        return Unknown(f"{way.end} is a link that {who} can set (by {way.by}), and root does not follow it")
+    found = _look(reader, way.end, content=False)
+    return found if isinstance(found, Unknown) else replace(found, target=way.end)
 
 
 def parents(path: str) -> list[str]:
@@ -136,11 +141,20 @@ def _look(reader: Reader, path: str, *, content: bool) -> Seen | Unknown:
         except Unreadable as error:
             return replace(seen, empty=Unknown(str(error)))
     if stat.kind == "file" and content:
-        try:
-            return replace(seen, content=reader.read(path))
-        except Unreadable as error:
-            return replace(seen, content=Unknown(str(error)))
+        return _read(reader, path, seen)
     return seen
+
+
+def _read(reader: Reader, path: str, seen: Seen) -> Seen:
+    """With the attributes of the very file that was read: they tell whether its text may be shown."""
+    try:
+        found = reader.file(path)
+    except Unreadable as error:
+        return replace(seen, content=Unknown(str(error)))
+    if found is None:
+        return Seen(None)
+    stat, text = found
+    return Seen(stat, reader.user_name(stat.uid), reader.group_name(stat.gid), content=text)
 
 
 def is_empty(names: Sequence[str]) -> bool:
@@ -189,11 +203,20 @@ def plan_directory(wanted: Directory, seen: Mapping[str, Seen | Unknown], world:
     world.directories.add(wanted.path)
 
 
-def plan_mount_point(path: str, seen: Mapping[str, Seen | Unknown], world: World, sheet: Sheet) -> None:
-    """Where something is to be mounted there must be a directory; a missing one is made, as parents are."""
+def plan_mount_point(path: str, seen: Mapping[str, Seen | Unknown], world: World, sheet: Sheet) -> bool:
+    """Where something is to be mounted there must be a directory; a missing one is made, as parents are.
+
+    Returns whether it can be told where that is: mount(8) follows any link.
+    """
     found = seen[path]
-    if isinstance(found, Seen) and found.stat is None and path not in world.directories:
-        plan_parents(f"{path}/.", seen, world, sheet)
+    if isinstance(found, Unknown):
+        sheet.cannot_see(found.reason)
+        return False
+    if found.stat is None and path not in world.directories:
+        plan_parents(path, seen, world, sheet)
+        sheet.will("make_parent", path)
+        world.directories.add(path)
+    return True
 
 
 def plan_link(wanted: Link, seen: Mapping[str, Seen | Unknown], world: World, sheet: Sheet) -> None:
@@ -225,10 +248,16 @@ def plan_parents(path: str, seen: Mapping[str, Seen | Unknown], world: World, sh
     directory, and then a check of both could not predict which of them makes it.
     """
     for parent in reversed(parents(path)):
-        found = seen.get(parent)
-        if isinstance(found, Seen) and found.stat is None and parent not in world.directories:
+        found = seen.get(f"{parent}/")
+        if parent in world.directories or parent in world.files or not isinstance(found, Seen):
+            continue
+        if found.stat is None and found.target is None:
             sheet.will("make_parent", parent)
             world.directories.add(parent)
+        elif found.stat is None or found.stat.kind != "directory":
+            what = f"a link to {found.target}, which is not there" if found.stat is None else f"a {found.stat.kind}"
+            sheet.refuses(f"directory {parent}", what, "directory", f"{parent}, on the way to {path}, is {what}")
+            return
 
 
 def plan_attributes(key: str, wanted: Directory | File, found: Seen, sheet: Sheet, shown: Iterable[str] = ()) -> None:

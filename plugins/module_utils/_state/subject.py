@@ -94,6 +94,9 @@ class EnsureState:
             *(x.path for c in controls for x in c.links),
             *(m.path for c in controls for m in c.mounts),
         ]
+        followed = frozenset(
+            [*(d.path for c in controls for d in c.directories), *(m.path for c in controls for m in c.mounts)]
+        )
         return Seen(
             packages.observe(reader, {c.id: c.packages for c in controls}, recommends=document.install_recommends),
             accounts.observe(
@@ -102,9 +105,7 @@ class EnsureState:
                 [u for c in controls for u in c.users],
                 [pair for thing in owned for pair in (("user", thing.owner), ("group", thing.group))],
             ),
-            paths.observe(
-                reader, wanted, read=content, follow=frozenset(d.path for c in controls for d in c.directories)
-            ),
+            paths.observe(reader, wanted, read=content, follow=followed),
             kernel.observe(reader, document.role, controls),
             mounts.observe(reader, [m for c in controls for m in c.mounts]),
             units.observe(reader, document.role, self._units),
@@ -177,8 +178,8 @@ class EnsureState:
         for sysctl in control.sysctls:
             kernel.plan_sysctl(sysctl, seen.kernel, world, sheet)
         for mount in control.mounts:
-            paths.plan_mount_point(mount.path, seen.paths, world, sheet)
-            mounts.plan(mount, self._directories.get(mount.path), seen.mounts, world, sheet)
+            if paths.plan_mount_point(mount.path, seen.paths, world, sheet):
+                mounts.plan(mount, self._directories.get(mount.path), seen.mounts, world, sheet)
         for assertion in control.assertions:
             if assertion.state == "drifted":
                 sheet.differs(assertion.name, assertion.found, assertion.wanted, assertion.reason)

@@ -123,6 +123,39 @@ def test_reading_refuses_what_is_no_file(tmp_path):
     assert reader.stat(str(tmp_path / "absent" / "below")) is None
 
 
+def test_a_look_wakes_nothing(tmp_path):
+    """Whoever waits to write into a FIFO still waits afterwards; so would a watchdog stay asleep."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = os.fork()
+    if writer == 0:
+        os.open(fifo, os.O_WRONLY)
+        os._exit(0)
+    time.sleep(0.3)
+    try:
+        for look in (HostReader().read, HostReader().file):
+            with pytest.raises(Unreadable, match="not a regular file"):
+                look(str(fifo))
+        with pytest.raises(OSError):
+            HostWriter().attributes(str(fifo), mode=0o600, uid=None, gid=None)
+        time.sleep(0.2)
+        assert os.waitpid(writer, os.WNOHANG) == (0, 0)
+    finally:
+        os.kill(writer, 9)
+
+
+def test_a_file_is_read_with_its_own_attributes_and_not_through_a_link(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    (tmp_path / "link").symlink_to(secret)
+    found, text = HostReader().file(str(secret))
+    assert (found.kind, found.octal, text) == ("file", "0600", "x")
+    with pytest.raises(Unreadable):
+        HostReader().file(str(tmp_path / "link"))
+    assert HostReader().file(str(tmp_path / "absent")) is None
+
+
 def test_a_file_is_replaced_whole_with_its_mode(tmp_path):
     path = tmp_path / "secret"
     path.write_text("old")
@@ -136,9 +169,9 @@ def test_the_content_is_never_readable_by_others_on_the_way(tmp_path, monkeypatc
     seen = []
     replace = os.replace
 
-    def watch(source: str, target: str) -> None:
-        seen.append(stat.S_IMODE(Path(source).stat().st_mode))
-        replace(source, target)
+    def watch(source: str, target: str, **folders: int) -> None:
+        seen.append(stat.S_IMODE((tmp_path / source).stat().st_mode))
+        replace(source, target, **folders)
 
     monkeypatch.setattr(os, "replace", watch)
     HostWriter().write(str(tmp_path / "secret"), "new", mode=0o600, **ME)
@@ -262,10 +295,10 @@ def test_a_link_that_somebody_puts_there_at_the_last_moment_is_not_followed(tmp_
     victim.write_text("precious")
     unlink = os.unlink
 
-    def race(name: str) -> None:
+    def race(name: str, *, dir_fd: int) -> None:
         with contextlib.suppress(FileNotFoundError):
-            unlink(name)
-        os.symlink(victim, name)
+            unlink(name, dir_fd=dir_fd)
+        os.symlink(victim, name, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "unlink", race)
     with pytest.raises(FileExistsError):

@@ -119,6 +119,13 @@ class FakeNode:
             raise Unreadable(f"{path}: not a regular file")
         return entry.text
 
+    def file(self, path: str) -> tuple[Stat, str] | None:
+        stat = self.stat(path)
+        if stat is not None and stat.kind == "link":
+            raise Unreadable(f"{path}: not a regular file")
+        text = self.read(path)
+        return None if stat is None or text is None else (stat, text)
+
     def stat(self, path: str) -> Stat | None:
         entry = self.files.get(path)
         return entry and Stat(entry.kind, entry.mode, entry.uid, entry.gid, len(entry.text), entry.changed)
