@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,9 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 SECRET = re.compile(r"\$\{secret:([A-Za-z0-9_]+)\}")
 # A diff in a report is for reading; the file itself is on the node.
 SHOWN_LINES = 40
+# What difflib compares in well under a second on a slow node, at its worst: lines, and pairs of equal ones.
+MOST_LINES = 4000
+MOST_PAIRS = 20_000
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,13 @@ def _divide(found: Sequence[str], whole: Whole) -> tuple[list[str], list[list[st
     the ones to leave, and a second look finds nothing to do.
     """
     lines = frozenset(whole.skipped)
-    names = {_name(line) for line in lines} - {_name(line) for line in whole.lines} - {""}
+    declared = whole.lines
+    names = {_name(line) for line in lines} - {_name(line) for line in declared} - {""}
     rest: list[str] = []
     left: list[list[str]] = [[]]
     due = 0
     for line in found:
-        if due < len(whole.lines) and line == whole.lines[due]:
+        if due < len(declared) and line == declared[due]:
             due += 1
         elif line in lines or _name(line) in names:
             left[-1].append(line)
@@ -116,8 +121,26 @@ def _divide(found: Sequence[str], whole: Whole) -> tuple[list[str], list[list[st
     return rest, left
 
 
-def _opcodes(found: Sequence[str], wanted: Sequence[str]) -> Sequence[tuple[str, int, int, int, int]]:
-    return difflib.SequenceMatcher(None, found, wanted, autojunk=False).get_opcodes()
+def _opcodes(found: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, int, int, int, int]]:
+    """How one becomes the other, as difflib says it, and ``other`` for a part that is too much to compare.
+
+    Comparing lines that repeat takes the cube of their number. Nobody reads a difference as long
+    as that, and a file that a service fills by mistake must not stop a check.
+    """
+    most = min(len(found), len(wanted))
+    head = next((n for n in range(most) if found[n] != wanted[n]), most)
+    tail = next((n for n in range(most - head) if found[-1 - n] != wanted[-1 - n]), most - head)
+    ends = (len(found) - tail, len(wanted) - tail)
+    mine, theirs = found[head : ends[0]], wanted[head : ends[1]]
+    times = Counter(theirs)
+    codes = [("equal", 0, head, 0, head)]
+    pairs = sum(times[line] for line in mine)
+    if mine and theirs and (len(mine) + len(theirs) > MOST_LINES or pairs > MOST_PAIRS):
+        codes.append(("other", head, ends[0], head, ends[1]))
+    else:
+        middle = difflib.SequenceMatcher(None, mine, theirs, autojunk=False).get_opcodes()
+        codes += [(tag, i1 + head, i2 + head, j1 + head, j2 + head) for tag, i1, i2, j1, j2 in middle]
+    return [*codes, ("equal", ends[0], len(found), ends[1], len(wanted))]
 
 
 def lines_of(text: str) -> tuple[str, ...]:
@@ -270,7 +293,10 @@ def _judge_lines(whole: Whole, text: str, hidden: bool, sheets: Mapping[str, She
     for tag, i1, i2, j1, j2 in _opcodes(found, wanted):
         if tag == "equal":
             continue
-        if tag == "insert" or tag == "replace":
+        if tag == "other":
+            for control in dict.fromkeys(owner_of[j1:j2]):
+                before[control] = [*before.get(control, ()), f"({i2 - i1} lines, too different to be compared)"]
+        if tag != "delete":
             for line, control in zip(wanted[j1:j2], owner_of[j1:j2], strict=False):
                 after.setdefault(control, []).append(line)
         if tag == "delete":

@@ -142,6 +142,7 @@ def test_a_look_wakes_nothing(tmp_path):
         assert os.waitpid(writer, os.WNOHANG) == (0, 0)
     finally:
         os.kill(writer, 9)
+        os.waitpid(writer, 0)
 
 
 def test_a_file_is_read_with_its_own_attributes_and_not_through_a_link(tmp_path):

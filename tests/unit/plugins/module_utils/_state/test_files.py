@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import time
 from itertools import chain
 
 import pytest
@@ -257,3 +258,32 @@ def test_whatever_is_found_one_run_is_enough_and_no_skipped_line_is_lost(seed):
     rest, left = files._divide(files.lines_of(once), whole)
     assert tuple(rest) == whole.lines
     assert list(chain(*left)) == list(chain(*files._divide(files.lines_of(found), whole)[1]))
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        ("".join(f"line {i % 7}\n" for i in range(4000)), "".join(f"line {i % 7 + 1}\n" for i in range(4000))),
+        ("\n" * 200_000, "# a\n\nA=1\n\n# b\n\nB=2\n"),
+        ("".join(f"found {i}\nsame {i}\n" for i in range(9000)), "".join(f"want {i}\nsame {i}\n" for i in range(9000))),
+    ],
+)
+def test_a_file_that_grew_without_end_costs_no_more_than_its_size(found, wanted):
+    node = bare()
+    node.put("/etc/demo.conf", found)
+    control = {"id": "demo/a", "files": [{"path": "/etc/demo.conf", "content": wanted}]}
+    begin = time.process_time()
+    plan = apply(node, control)
+    assert time.process_time() - begin < 10  # it took minutes, or for ever
+    (change,) = verdict(plan, "demo/a").changes
+    assert "too different to be compared" in change.before and len(change.after) < 9000
+    assert node.files["/etc/demo.conf"].text == wanted
+
+
+def test_a_long_file_of_which_little_differs_is_compared_whatever_its_length():
+    node = bare()
+    lines = [f"line {i % 3}\n" for i in range(50_000)]
+    node.put("/etc/demo.conf", "".join([*lines[:20_000], "rogue\n", *lines[20_000:]]))
+    plan = apply(node, {"id": "demo/a", "files": [{"path": "/etc/demo.conf", "content": "".join(lines)}]})
+    assert states(plan) == {"demo/a": "in_sync", "demo/file_extra": "drifted"}
+    assert verdict(plan, "demo/file_extra").changes[0].before == "rogue"
