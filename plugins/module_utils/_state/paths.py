@@ -72,16 +72,16 @@ def _leads_to(reader: Reader, path: str) -> Seen | Unknown:
         stat = reader.stat(path)
         if stat is None or stat.kind != "link":
             return Seen(stat)
-        way = walk(path, reader)
+        led = walk(path, reader)
     except Unreadable as error:
         return Unknown(str(error))
-    if not way.is_open:
-        if way.found is not None and way.decides == NOBODY and way.found.uid == 0:
+    if not led.is_open:
+        if led.found is not None and led.decides == NOBODY and led.found.uid == 0:
             return Unknown(f"{path}: too many levels of links")
-        who = "anybody" if way.decides == NOBODY else reader.user_name(way.decides)
-        return Unknown(f"{way.end} is a link that {who} can set (by {way.by}), and root does not follow it")
-    found = _look(reader, way.end, content=False)
-    return found if isinstance(found, Unknown) else replace(found, target=way.end)
+        who = "anybody" if led.decides == NOBODY else reader.user_name(led.decides)
+        return Unknown(f"{led.end} is a link that {who} can set (by {led.by}), and root does not follow it")
+    found = _look(reader, led.end, content=False)
+    return found if isinstance(found, Unknown) else replace(found, target=led.end)
 
 
 def parents(path: str) -> list[str]:
