@@ -20,8 +20,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.aside import ask
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError, SparkError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, Reader, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import (
+    InputError,
+    NodeError,
+    SparkError,
+    Unreadable,
+)
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import NOBODY, walk
 
 

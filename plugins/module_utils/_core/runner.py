@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed, run_command
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable as Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.place import again, held, thing
 
 # No file that we judge (unit, drop-in, sysctl file, /proc entry) is larger.

@@ -15,9 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar, Union, cast
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import ParseError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import ParseError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Unreadable
 
 # No fact is a longer text than a kernel command line can be.
 MAX_TEXT = 8192

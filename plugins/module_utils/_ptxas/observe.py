@@ -20,10 +20,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import unique
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import NoLook, look
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
     MAX_STDERR,

@@ -11,7 +11,8 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.systemd import parse_environment
 

@@ -15,8 +15,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import kernel, mount_options, paths
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     Directory,

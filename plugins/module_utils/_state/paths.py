@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Stat, Unreadable, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Stat, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import MAX_LINKS, NOBODY, walk
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     Directory,

@@ -23,7 +23,8 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import record
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
 

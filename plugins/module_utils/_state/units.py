@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Unreadable, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import started
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.dropins import overrides, settings
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (

@@ -12,12 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import (
-    HostReader,
-    HostWriter,
-    Unreadable,
-    run_command,
-)
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, HostWriter, run_command
 
 ME = {"uid": os.getuid(), "gid": os.getgid()}
 

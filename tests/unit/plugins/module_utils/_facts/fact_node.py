@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import fact_shapes as shapes
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Stat, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Stat
 
 
 @dataclass

@@ -8,7 +8,8 @@ import random
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Stat, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Stat
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.gather import Answers, answer_to, record
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.look import Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.observe import SUBJECTS
