@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +132,16 @@ class Noted:
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Not below pytest's own folder, which is for root only: the users of these tests have to get through."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="nusy-probe-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture
 def noted(tmp_path: Path) -> Noted:
-    # pytest makes its own folders for root only; the users of these tests have to get through.
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(folder.stat().st_mode | 0o011)
-    tmp_path.chmod(0o755)
     return Noted(tmp_path)
 
 
