@@ -229,11 +229,7 @@ class HostWriter:
         ``AnsibleModule.atomic_move`` would first give it the mode of the file it replaces,
         which shows a secret to everybody for a moment when a 0644 file becomes 0600.
         """
-        with (
-            held(path) as (folder, name),
-            _replacing(folder, name) as temporary,
-            _new_file(folder, temporary) as descriptor,
-        ):
+        with held(path) as place, _replacing(*place) as temporary, _new_file(place[0], temporary) as descriptor:
             os.fchown(descriptor, uid, gid)
             os.fchmod(descriptor, mode)
             _fill(descriptor, content)
@@ -259,8 +255,8 @@ class HostWriter:
 
     def symlink(self, path: str, target: str) -> None:
         """Point ``path`` at ``target``; an existing link is replaced in one rename."""
-        with held(path) as (folder, name), _replacing(folder, name) as temporary:
-            os.symlink(target, temporary, dir_fd=folder)
+        with held(path) as place, _replacing(*place) as temporary:
+            os.symlink(target, temporary, dir_fd=place[0])
 
     def remove(self, path: str) -> None:
         with held(path) as (folder, name):

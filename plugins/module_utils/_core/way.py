@@ -69,7 +69,7 @@ def walk(path: str, reader: Reader, ours: Collection[int] = ROOT, groups: Collec
             links += 1
             target = None if decides or links > MAX_LINKS else reader.readlink(place)
             if target is None:
-                return Way(place, found, decides or NOBODY, by or place)
+                return Way(place, found, decides, by or place)
             rest = _parts(target) + rest
             place = "/" if target.startswith("/") else place.rpartition("/")[0] or "/"
         elif found.kind != "directory" and rest:

@@ -76,7 +76,7 @@ def _leads_to(reader: Reader, path: str) -> Seen | Unknown:
     except Unreadable as error:
         return Unknown(str(error))
     if not led.is_open:
-        if led.found is not None and led.decides == NOBODY and led.found.uid == 0:
+        if not led.decides:
             return Unknown(f"{path}: too many levels of links")
         who = "anybody" if led.decides == NOBODY else reader.user_name(led.decides)
         return Unknown(f"{led.end} is a link that {who} can set (by {led.by}), and root does not follow it")
