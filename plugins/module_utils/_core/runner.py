@@ -36,6 +36,7 @@ class Stat:
     gid: int
     size: int = 0
     changed: float = 0.0  # when content, owner, mode or name last changed; nobody can set it
+    written: float = 0.0  # when content last changed, or what mv, cp -p, dpkg and touch make of that
 
     @property
     def octal(self) -> str:
@@ -188,7 +189,8 @@ class HostReader:
 def _stat(found: os.stat_result) -> Stat:
     kinds = {stat_module.S_IFREG: "file", stat_module.S_IFDIR: "directory", stat_module.S_IFLNK: "link"}
     kind = kinds.get(stat_module.S_IFMT(found.st_mode), "other")
-    return Stat(kind, stat_module.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_size, found.st_ctime)
+    mode, times = stat_module.S_IMODE(found.st_mode), (found.st_ctime, found.st_mtime)
+    return Stat(kind, mode, found.st_uid, found.st_gid, found.st_size, *times)
 
 
 def _text(descriptor: int, path: str) -> str:

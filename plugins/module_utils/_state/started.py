@@ -7,7 +7,8 @@ at every start, and a digest of each file that is watched for the unit. It is wr
 first step of a run and after every start: killed anywhere, the next run knows what it owes.
 
 The instance of the note runs with an older file when the digest differs. Another instance was
-started by somebody else, or by a boot: it has read what is there if it was started later.
+started by somebody else, or by a boot: it has read what is there if it was started later. Whether
+it was cannot always be told (``Changed``): then nothing is restarted, and nothing is forgotten.
 
 Private to nusy.dgx_spark: other collections must not import this.
 """
@@ -27,6 +28,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import record
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.paths import way
 
 FOLDER = "/var/lib/nusy/started"
 SCHEMA = "nusy.dgx_spark.started/1"
@@ -50,12 +52,24 @@ class Notes:
 
 
 @dataclass(frozen=True)
+class Changed:
+    """When what a path leads to last became another one, in seconds since the epoch.
+
+    surely: it was written, or a link on its way was made. maybe: it was renamed into its place, or a
+    folder on its way was. That leaves a time that a change of owner or a further name leaves, too.
+    """
+
+    surely: float
+    maybe: float
+
+
+@dataclass(frozen=True)
 class Seen:
     """The notes, and the watched files as they are: their digests, and when they last changed."""
 
     notes: Notes = field(default_factory=Notes)
     digests: Mapping[str, str | Unknown] = field(default_factory=dict)
-    changed: Mapping[str, float] = field(default_factory=dict)
+    changed: Mapping[str, Changed] = field(default_factory=dict)
 
     def known(self, paths: Iterable[str]) -> dict[str, str]:
         found = {path: self.digests[path] for path in paths}
@@ -122,17 +136,18 @@ def _digest(reader: Reader, path: str, key: str) -> str | Unknown:
     return hmac.new(key.encode(), text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
 
 
-def _changed(reader: Reader, path: str) -> float:
-    """The time of the inode, not of the content: the latter is kept by mv, cp -p and dpkg."""
-    latest = 0.0
-    for _hop in range(8):
-        try:
-            stat = reader.stat(path)
-        except Unreadable:
-            return float("inf")
-        latest = max(latest, stat.changed if stat is not None else 0.0)
-        target = reader.readlink(path)
-        if target is None:
-            break
-        path = os.path.normpath(os.path.join(os.path.dirname(path), target))
-    return latest
+def _changed(reader: Reader, path: str) -> Changed:
+    try:
+        met = way(reader, path)
+    except Unreadable:
+        return Changed(0.0, float("inf"))
+    folders = [stat for stat in met if stat.kind == "directory"]
+    others = [stat for stat in met if stat.kind != "directory"]
+    # What was made, renamed or removed in a folder changes its content; that it was renamed itself does not.
+    moved = [stat.changed for stat in folders if stat.changed > stat.written]
+    # Nothing is there: its folder knows when something was last taken away.
+    gone = [met[-1].changed] if met and met[-1].kind == "directory" else []
+    return Changed(
+        max((stat.written for stat in others), default=0.0),
+        max((*(stat.changed for stat in others), *moved, *gone), default=0.0),
+    )

@@ -224,8 +224,8 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, changi
         if world.allows(sheet, "path", path):
             sheet.will("move_aside", path)
             redefined = True
-    for unclear in found.unclear:
-        sheet.cannot_see(unclear.reason)
+    for doubt in found.unclear:
+        sheet.cannot_see(doubt.reason)
     there = found.load not in ("not-found", "") or unit.content is not None
     if not there and not world.installing and (unit.enabled or unit.active):
         world.relies(sheet, f"unit {unit.name} is brought by a package or another role")
@@ -272,12 +272,14 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, changi
             sheet.will("stop_unit", unit.name)
         elif not changed or unit.on_change == "none":
             sheet.will("start_unit", unit.name)
-    older = _older(unit, own, seen, changing, sheet)
+    older, unclear = _older(unit, own, seen, changing)
     if older:
         sheet.differs(f"{key}: running", f"with an older {', '.join(older)}", "with the one on disk")
     # Restart also where a start would do: installing the package may start it with its own configuration.
     wanted = unit.active or (unit.active is None and found.is_active)
     if not wanted or unit.on_change == "none" or not (changed or older):
+        for reason in unclear:
+            sheet.cannot_see(reason)
         return []
     # A reload applies what the service reads, never what systemd reads of it.
     reload = unit.on_change == "reload" and found.is_active and not redefined and set(older).isdisjoint(own)
@@ -295,33 +297,44 @@ def _ends(found: SeenUnit, written: Sequence[File]) -> bool:
     return kind == "oneshot" and remains.lower() not in TRUE
 
 
-def _older(unit: Unit, own: Sequence[str], seen: Seen, changing: Collection[str], sheet: Sheet) -> tuple[str, ...]:
-    """Files that are newer on disk than in the running unit, but for those this run changes anyway."""
+def _older(
+    unit: Unit, own: Sequence[str], seen: Seen, changing: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Files that are newer on disk than in the running unit, but for those this run changes anyway;
+    and why of others that cannot be told."""
     found, notes = seen.units[unit.name], seen.started.notes
     if not found.is_active or unit.active is False or unit.on_change == "none":
-        return ()
+        return (), ()
     note = notes.units.get(unit.name)
-    older = []
+    older, unclear = [], []
     for path in dict.fromkeys((*own, *unit.restart_on)):
         if path in changing:
             continue
-        digest, ours = seen.started.digests[path], path in own
+        digest, changed, ours = seen.started.digests[path], seen.started.changed[path], path in own
         read = found.since if ours or unit.on_change == "restart" else max(found.since, found.reloaded)
         # What systemd has not loaded nobody runs with, however late it was started.
-        later = seen.started.changed[path] >= read or (ours and found.needs_reload)
+        surely = changed.surely >= read or (ours and found.needs_reload)
+        maybe = surely or changed.maybe >= read
         if notes.hidden:
-            if later:
-                sheet.cannot_see(
+            if maybe:
+                unclear.append(
                     f"{path} changed after {unit.name} was started, and {started.FOLDER}, "
                     f"which tells whether it runs with an older one, {notes.hidden}"
                 )
         elif note is None:
             continue
         elif isinstance(digest, Unknown):
-            sheet.cannot_see(f"cannot tell whether {unit.name} runs with an older one: {digest.reason}")
-        elif note.files.get(path, digest) != digest and (note.invocation == found.invocation or later):
+            unclear.append(f"cannot tell whether {unit.name} runs with an older one: {digest.reason}")
+        elif note.files.get(path, digest) == digest:
+            continue
+        elif note.invocation == found.invocation or surely:
             older.append(path)
-    return tuple(older)
+        elif maybe:
+            unclear.append(
+                f"cannot tell whether {unit.name} runs with an older {path}: since its start by somebody else the "
+                "file or a folder on its way got another name, owner or mode; a restart by hand settles it"
+            )
+    return tuple(older), tuple(unclear)
 
 
 def _present(unit: Unit, seen: Seen) -> str:
@@ -368,7 +381,7 @@ def start(step: Step, reader: Reader, writer: Writer, *, role: str, declared: Se
 
 
 def remember(reader: Reader, writer: Writer, *, role: str, declared: Sequence[Unit]) -> None:
-    """Note with what each unit runs, as far as nothing says that it runs with something older.
+    """Note with what each unit runs, as far as nothing says that it runs with something older, or may.
 
     One that is met for the first time is taken to run with what is there. One that does not run gets a
     note, too: a package of this run may start it before its files are written.
@@ -380,9 +393,9 @@ def remember(reader: Reader, writer: Writer, *, role: str, declared: Sequence[Un
     notes = dict(seen.started.notes.units)
     for name, found in seen.units.items():
         units = _called(name, declared)
-        older = any(_older(unit, own, seen, (), Sheet("")) for unit, own in units)
+        owing = any(any(_older(unit, own, seen, ())) for unit, own in units)
         paths = [path for unit, own in units for path in (*own, *unit.restart_on)]
-        if paths and not (name in notes and (older or not found.is_active)):
+        if paths and not (name in notes and (owing or not found.is_active)):
             invocation = found.invocation if found.is_active else ""
             notes[name] = started.Note(invocation, seen.started.known(paths))
     started.write(reader, writer, role, seen.started.notes, notes)

@@ -80,7 +80,80 @@ def test_a_restart_by_hand_repairs_it_and_an_old_file_moved_in_afterwards_does_n
     service.shell(f"echo A=2 > {OTHER}; systemctl restart r.service")
     assert look(control())[0] == "in_sync"
     service.shell(f"echo A=3 > /etc/r/new; touch -d 2001-01-01 /etc/r/new; mv /etc/r/new {OTHER}")
+    state, plan, reason = look(control())
+    assert (state, plan) == ("unknown", []) and "cannot tell whether r.service runs with an older" in reason
+    service.shell(f"echo A=3 > {OTHER}")
     assert look(control())[:2] == ("drifted", ["restart_unit r.service"])
+
+
+def test_a_link_or_a_folder_above_that_leads_elsewhere_is_seen_and_a_change_of_group_restarts_nothing(service, look):
+    service.shell(
+        "cd /opt; rm -rf rel; mkdir -p rel/1 rel/2; echo 1 > rel/1/c; echo 2 > rel/2/c; ln -sfn 1 rel/current"
+    )
+    wanted = control(restart_on=["/opt/rel/current/c"])
+    look(wanted, check=False)
+    service.shell("systemctl restart r.service")
+    assert look(wanted)[0] == "in_sync" and look(wanted, become=False)[0] == "in_sync"
+    service.shell("ln -sfn 2 /opt/rel/current")
+    assert look(wanted, become=False)[0] == "unknown"
+    assert look(wanted)[:2] == ("drifted", ["restart_unit r.service"])
+    look(wanted, check=False)
+    service.shell("ln -sfn 1 /opt/rel/current; systemctl restart r.service; touch /opt/rel/1/more /opt/rel/more")
+    assert look(wanted)[0] == "in_sync"
+    for touch in ("chgrp adm rel/1/c", "ln rel/1/c rel/1/d", "mv rel/1 rel/0; mv rel/0 rel/1"):
+        service.shell(f"cd /opt; rm -f rel/1/d; systemctl restart r.service; {touch}")
+        assert look(wanted)[:2] == ("unknown", []), touch
+    before = invocation(service)
+    assert look(wanted, check=False, ok=False)[:2] == ("unknown", []) and invocation(service) == before
+    service.shell("systemctl restart r.service")
+    assert look(wanted, check=False)[:2] == ("in_sync", [])
+
+
+def test_systemd_agrees_on_which_drop_ins_override(service, look):
+    dropin = control(dropins={"nusy": "[Service]\nEnvironment=TRITON=/good A=1\nNice=3"})
+    look(dropin, check=False)
+    folder = "/etc/systemd/system/r.service.d"
+    for name, theirs, overrides in (
+        ("zz", "Environment=B=2", False),
+        ("zz", "Environment=TRITON=/evil", True),
+        ("zz", "Environment=", True),
+        ("aa", "UnsetEnvironment=A", True),
+        ("aa", "Nice=9", False),
+    ):
+        service.shell(f"rm -f {folder}/zz.conf {folder}/aa.conf; printf '[Service]\n{theirs}\n' > {folder}/{name}.conf")
+        service.shell("systemctl daemon-reload")
+        lines = "import os; print(os.environ.get('TRITON'), os.environ.get('A'), os.nice(0))"
+        service.write("/opt/r-show.py", lines)
+        service.write(
+            f"{folder}/zzz.conf", "[Service]\nExecStartPre=/bin/sh -c '/usr/bin/python3 /opt/r-show.py > /run/r-env'\n"
+        )
+        service.shell("systemctl daemon-reload; systemctl restart r.service")
+        assert (service.read("/run/r-env") != "/good 1 3\n") == overrides, theirs
+        assert look(dropin)[0] == ("drifted" if overrides else "in_sync"), theirs
+
+
+def test_what_overrides_a_template_is_seen_on_its_instance(node, ansible_playbook):
+    controls = [
+        {
+            "id": "runs/t",
+            "units": [{"name": "c@.service", "content": "[Service]\nExecStart=/bin/sleep 9999\nNice=3\n"}],
+        },
+        {"id": "runs/i", "units": [{"name": "c@1.service", "active": True}]},
+    ]
+    task = {"name": "Run", "nusy.dgx_spark.ensure_state": {"role": "runs", "controls": controls}}
+    play = [{"hosts": "all", "gather_facts": False, "tasks": [task]}]
+    ansible_playbook(play, [node]).assert_ok()
+    for folder in ("c@1.service.d", "c@.service.d", "service.d", "c@1-.service.d"):
+        node.shell(f"mkdir -p /etc/systemd/system/{folder}")
+        node.write(f"/etc/systemd/system/{folder}/zz.conf", "[Service]\nNice=9\n")
+        node.shell("systemctl daemon-reload")
+        loaded = node.run("systemctl", "show", "--value", "--property=Nice", "c@1.service").strip()
+        found = ansible_playbook(play, [node], check=True).of(task="Run")[0]["result"]["controls"]
+        state = next(c["state"] for c in found if c["id"] == "runs/i")
+        node.shell(f"rm -r /etc/systemd/system/{folder}; systemctl daemon-reload")
+        assert (loaded, state) in (("9", "drifted"), ("3", "in_sync")), folder
+        assert loaded == "9" or folder == "c@1-.service.d"
+    node.shell("systemctl stop c@1.service")
 
 
 def test_a_service_that_systemd_starts_again_has_read_what_is_there(service, look):

@@ -32,6 +32,7 @@ class Entry:
     gid: int = 0
     text: str = ""
     changed: float = 0.0
+    written: float = 0.0
 
 
 @dataclass
@@ -76,7 +77,7 @@ class FakeNode:
         if parent not in self.files:
             self.put(parent, mode=0o755, kind="directory")
         self.clock += 1
-        self.files[path] = Entry(kind, mode, uid, gid, text, self.clock)
+        self.files[path] = Entry(kind, mode, uid, gid, text, self.clock, self.clock)
 
     def begin(self, name: str) -> None:
         """A unit starts: a new instance. By systemctl, by hand or by a boot."""
@@ -91,7 +92,7 @@ class FakeNode:
         for path, entry in files.items():
             if path.startswith(("/var/lib/nusy/applied/", "/var/lib/nusy/started/")):
                 entry["text"] = ""  # keyed with a key of the node
-            del entry["changed"]
+            del entry["changed"], entry["written"]
         times = ("InvocationID", "InactiveExitTimestampMonotonic", "StateChangeTimestampMonotonic")
         units = {name: {k: v for k, v in unit.items() if k not in times} for name, unit in self.units.items()}
         return copy.deepcopy((files, self.users, self.groups, self.packages, units, self.modules))
@@ -111,7 +112,7 @@ class FakeNode:
             raise Unreadable(f"{path}: Permission denied")
         if path == "/proc/modules":
             return "".join(f"{name} 16384 0 - Live 0x0\n" for name in sorted(self.modules))
-        entry = self.files.get(path)
+        entry = self._entry(path)
         if entry is not None and entry.kind == "link":
             return self.read(posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.text)))
         if entry is None:
@@ -128,8 +129,17 @@ class FakeNode:
         return None if stat is None or text is None else (stat, text)
 
     def stat(self, path: str) -> Stat | None:
-        entry = self.files.get(path)
-        return entry and Stat(entry.kind, entry.mode, entry.uid, entry.gid, len(entry.text), entry.changed)
+        entry = self._entry(path)
+        times = entry and (entry.changed, entry.written)
+        return entry and Stat(entry.kind, entry.mode, entry.uid, entry.gid, len(entry.text), *times)
+
+    def _entry(self, path: str) -> Entry | None:
+        """The thing itself; links of its folders are followed."""
+        folder, name = posixpath.split(path)
+        above = self._entry(folder) if name else None
+        if above is not None and above.kind == "link":
+            return self._entry(posixpath.normpath(posixpath.join(posixpath.dirname(folder), above.text, name)))
+        return self.files.get(path)
 
     def listdir(self, path: str) -> tuple[str, ...] | None:
         if path not in self.files:
@@ -199,7 +209,7 @@ class FakeNode:
         self.files[self._beside(path)] = entry
         self.effect(effect)
         del self.files[self._beside(path)]
-        entry.changed = self.clock
+        entry.changed = entry.written = self.clock
         self.files[path] = entry
 
     @staticmethod
@@ -217,6 +227,7 @@ class FakeNode:
         self.effect(f"rename {path}")
         for old in [p for p in self.files if p == path or p.startswith(path + "/")]:
             self.files[new + old[len(path) :]] = self.files.pop(old)
+        self.files[new].changed = self.clock
         self._touched(path)
 
     def scratch(self, name: str, content: str, *, uid: int, gid: int) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import started
 from declare import apply, states, subject, verdict
 from fake_node import FakeNode, Killed, bare
@@ -77,6 +78,77 @@ def test_a_link_that_leads_elsewhere_is_a_change():
     node.put("/srv/two.env", "A=2\n")
     node.put(OTHER, "/srv/two.env", kind="link")
     assert state(node) == "drifted"
+
+
+def released() -> tuple[FakeNode, dict]:
+    """The service reads a file of the release that a link leads to."""
+    node = bare()
+    node.put("/opt/rel/1/c", "A=1\n")
+    node.put("/opt/rel/2/c", "A=2\n")
+    node.put("/opt/rel/current", "1", kind="link")
+    wanted = control(restart_on=["/opt/rel/current/c"])
+    apply(node, wanted)
+    return node, wanted
+
+
+def test_a_link_above_that_leads_elsewhere_after_a_restart_by_hand_is_a_change_and_stays_one():
+    node, wanted = released()
+    node.begin("demo.service")
+    assert state(node, wanted) == "in_sync"
+    node.put("/opt/rel/current", "2", kind="link")
+    node.root = False
+    node.unreadable.add(NOTES)
+    assert state(node, wanted) == "unknown"
+    node.root = True
+    node.unreadable.remove(NOTES)
+    assert state(node, wanted) == "drifted"
+    node.effects.clear()
+    apply(node, wanted)
+    assert RESTART in node.effects and state(node, wanted) == "in_sync"
+
+
+def test_of_what_only_got_another_name_or_owner_since_a_start_by_hand_nobody_can_tell_and_the_debt_is_kept():
+    """Renamed into its place, or chgrp after the unit has read it: both leave the same times."""
+    for touch in (
+        lambda node: node.attributes("/opt/rel/2/c", mode=None, uid=None, gid=4),
+        lambda node: (node.rename("/opt/rel/2", "/opt/rel/3"), node.rename("/opt/rel/3", "/opt/rel/2")),
+    ):
+        node, wanted = released()
+        node.put("/opt/rel/current", "2", kind="link")
+        node.begin("demo.service")
+        assert state(node, wanted) == "in_sync"
+        node.effects.clear()
+        touch(node)
+        for _run in range(2):
+            checked = subject(wanted).plan(node)
+            assert states(checked)["demo/service"] == "unknown" and not checked.steps
+            assert "a restart by hand settles it" in verdict(checked, "demo/service").reason
+            with pytest.raises(NodeError, match="cannot tell whether demo"):
+                apply(node, wanted)
+        assert RESTART not in node.effects
+        node.begin("demo.service")
+        apply(node, wanted)
+        assert state(node, wanted) == "in_sync" and RESTART not in node.effects
+
+
+def test_what_happens_in_a_folder_on_the_way_is_no_change_of_what_is_below_it():
+    node, wanted = released()
+    node.put("/opt/rel/2/c", "A=3\n")
+    node.put("/opt/rel/current", "2", kind="link")
+    node.begin("demo.service")
+    node.clock += 1
+    node.files["/opt/rel/2"].changed = node.files["/opt/rel/2"].written = node.clock  # a file was made in it
+    assert state(node, wanted) == "in_sync"
+
+
+def test_a_file_that_may_have_gone_after_a_start_by_hand_may_be_missed():
+    node = running()
+    del node.files[OTHER]
+    node.begin("demo.service")
+    assert state(node) == "in_sync"
+    node.clock += 1
+    node.files["/etc"].changed = node.files["/etc"].written = node.clock
+    assert state(node) == "unknown"
 
 
 def test_whoever_restarts_it_after_the_change_has_repaired_it_and_before_has_not():
