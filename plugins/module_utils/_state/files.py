@@ -234,6 +234,10 @@ def plan_file(
     filled = whole.filled(secrets)
     closed = found.closed or not world.closed.isdisjoint(paths.parents(file.path))
     hidden = hides(whole, found.stat, closed=closed)
+    judging = [*owners, *([extra] if extra is not None else [])]
+    known = [len(sheet.changes) for sheet in judging]
+    action = "write_file"
+    args: tuple[Value, ...] = ()
     if found.content is None:
         paths.plan_parents(file.path, seen, world, first)
         for part, sheet in zip(whole.parts, owners, strict=True):
@@ -242,14 +246,23 @@ def plan_file(
     elif found.content != filled.text(found.content):
         _judge_lines(filled, found.content, hidden, sheets, extra)
     else:
-        paths.plan_attributes(key, file, found, first)
-        world.files.add(file.path)
-        return
-    if found.stat is not None:
-        paths.describe_attributes(key, file, found, first)
-    # Here and not with whoever differs: the order of the document is the order of its steps.
-    first.will("write_file", file.path)
+        action, args = "set_attributes", (file.mode, file.owner, file.group)
+    paths.describe_attributes(key, file, found, first)
+    concerned = [sheet for sheet, count in zip(judging, known, strict=True) if len(sheet.changes) > count]
     world.files.add(file.path)
+    if not concerned:
+        return
+    if found.content:
+        # One after the other: each has to hear what blocks it.
+        allowed = [world.may_take(sheet, file.path) for sheet in (*owners, *(s for s in concerned if s is extra))]
+        if not all(allowed):
+            for sheet in owners:
+                if sheet not in concerned:
+                    # It has its lines, and still not its file.
+                    sheet.differs(f"{key}: written by", "somebody else", "this role")
+            return
+    # Here and not with whoever differs: the order of the document is the order of its steps.
+    first.will(action, file.path, *args)
 
 
 def _clears_the_way(path: str, found: paths.Seen, world: World, owners: Sequence[Sheet]) -> bool:

@@ -237,6 +237,7 @@ class World:
     asked: name of each victim → its kinds.
     loading: kernel modules that will be loaded. holders: who will have which number, by ("uid" or
     "gid", number); "" is nobody any more. closed: directories that are declared to let nobody else in.
+    taken: paths that this role has applied before, and files as their package brought them.
     """
 
     confirmed: frozenset[str] = frozenset()
@@ -249,6 +250,7 @@ class World:
     lists_fresh: bool = False
     blocked_paths: set[str] = field(default_factory=set)
     closed: frozenset[str] = frozenset()
+    taken: frozenset[str] = frozenset()
     loading: list[str] = field(default_factory=list)
     holders: dict[tuple[str, int], str] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
@@ -265,6 +267,15 @@ class World:
         if (kind, name) not in sheet.victims:
             sheet.victims.append((kind, name))
         return False
+
+    def may_take(self, sheet: Sheet, path: str) -> bool:
+        """Was it there before this role ever applied it, then it is somebody's who has to be asked."""
+        if path in self.taken:
+            return True
+        reason = f"{path} was there before this role and is not as declared"
+        if reason not in sheet.reasons:
+            sheet.reasons.append(reason)
+        return self.allows(sheet, "path", path)
 
     def spelled(self, kind: str, name: str) -> str:
         """A victim as it is to be named: with its kind where the name alone would mean two things."""

@@ -11,6 +11,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import time
@@ -115,6 +116,19 @@ def parse_dpkg(text: str) -> tuple[dict[str, Installed], dict[str, str]]:
         if found.configured:
             provided.update((entry.split("(")[0].strip(), name) for entry in provides.split(",") if entry.strip())
     return installed, provided
+
+
+def as_shipped(reader: Reader, contents: Mapping[str, str]) -> frozenset[str]:
+    """Which of these files are conffiles that are still as their package brought them: path → text."""
+    if not contents:
+        return frozenset()
+    listing = reader.run([DPKG_QUERY, "--show", "--showformat=${Conffiles}\\n"], timeout=30)
+    shipped = dict(words[:2] for words in (line.split() for line in listing.out.splitlines()) if len(words) > 1)
+    return frozenset(path for path, text in contents.items() if shipped.get(path) == _md5(text))
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
 
 
 def parse_simulation(done: Completed) -> Simulation:

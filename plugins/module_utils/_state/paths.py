@@ -196,9 +196,13 @@ def plan_directory(wanted: Directory, seen: Mapping[str, Seen | Unknown], world:
         if not world.allows(sheet, "path", wanted.path):
             world.blocked_paths.add(wanted.path)
             return
-        plan_attributes(key, real, found, sheet, shown={"owner"})
-    else:
-        plan_attributes(key, real, found, sheet)
+        describe_attributes(key, wanted, found, sheet, {"owner"})
+        sheet.will("set_attributes", real.path, real.mode, real.owner, real.group)
+    elif describe_attributes(key, wanted, found, sheet):
+        if found.empty is not True and not world.may_take(sheet, wanted.path):
+            world.blocked_paths.add(wanted.path)
+            return
+        sheet.will("set_attributes", real.path, real.mode, real.owner, real.group)
     expect_accounts(wanted, world, sheet)
     world.directories.add(wanted.path)
 
@@ -233,7 +237,10 @@ def plan_link(wanted: Link, seen: Mapping[str, Seen | Unknown], world: World, sh
         return
     if found.stat is None:
         plan_parents(wanted.path, seen, world, sheet)
-    elif found.stat.kind != "link":
+    elif found.stat.kind == "link":
+        if not world.may_take(sheet, wanted.path):
+            return
+    else:
         if not world.allows(sheet, "path", wanted.path):
             return
         sheet.will("move_aside", wanted.path)
@@ -258,11 +265,6 @@ def plan_parents(path: str, seen: Mapping[str, Seen | Unknown], world: World, sh
             what = f"a link to {found.target}, which is not there" if found.stat is None else f"a {found.stat.kind}"
             sheet.refuses(f"directory {parent}", what, "directory", f"{parent}, on the way to {path}, is {what}")
             return
-
-
-def plan_attributes(key: str, wanted: Directory | File, found: Seen, sheet: Sheet, shown: Iterable[str] = ()) -> None:
-    if describe_attributes(key, wanted, found, sheet, set(shown)) or shown:
-        sheet.will("set_attributes", wanted.path, wanted.mode, wanted.owner, wanted.group)
 
 
 def describe_attributes(

@@ -3,8 +3,10 @@
 
 ``/var/lib/nusy/applied/<role>.json`` lets a later check tell *who moved*: the node
 (``corrective``) or the declaration (``intentional``). It holds keyed digests only, so a
-declared secret cannot be guessed from it; the key stays with root on the node. No time is
-inside, and nothing that is no longer declared: the same declaration leaves the same bytes.
+declared secret cannot be guessed from it; the key stays with root on the node. It also lists
+the paths that the role has taken, for everybody to see: what is there and is not among them is
+somebody's. No time is inside, and nothing that is no longer declared: the same declaration
+leaves the same bytes.
 
 Private to nusy.dgx_spark: other collections must not import this.
 """
@@ -16,8 +18,8 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, State
@@ -35,6 +37,7 @@ class Record:
     """``readable`` False: there may be a record that cannot be judged by. ``distrust``: why not even by root."""
 
     controls: Mapping[str, str] = field(default_factory=dict)
+    paths: frozenset[str] = frozenset()
     key: str = ""
     readable: bool = True
     distrust: str = ""
@@ -62,19 +65,26 @@ def read(reader: Reader, role: str) -> Record:
         doubt = distrust(reader, FOLDER)
         if doubt:
             return Record(readable=False, distrust=doubt)
-        key = (reader.read(KEY) or "").strip()
         text = reader.read(path_of(role))
     except Unreadable:
         return Record(readable=False)
-    if not key or text is None:
-        return Record(key=key, text=text)
+    controls, paths = _parsed(text or "")
+    try:
+        key = (reader.read(KEY) or "").strip()
+    except Unreadable:
+        # Who may not compare what was declared still sees what was taken over.
+        return Record(paths=paths, readable=False)
+    return Record(controls if key else {}, paths, key, text=text)
+
+
+def _parsed(text: str) -> tuple[dict[str, str], frozenset[str]]:
     try:
         found = json.loads(text)
         controls = {str(name): str(entry["declared"]) for name, entry in found["controls"].items()}
+        return controls, frozenset(str(path) for path in found["paths"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        # A damaged record is no record: the worst it costs is a cause.
-        return Record(key=key, text=text)
-    return Record(controls, key, text=text)
+        # A damaged record is no record: it costs a cause, and a question before something is taken over.
+        return {}, frozenset()
 
 
 def distrust(reader: Reader, place: str) -> str:
@@ -112,28 +122,61 @@ def substitute_deep(value: object, known: Mapping[str, str]) -> object:
     return value
 
 
-def write(document: Document, record: Record, left: Iterable[Control], reader: Reader, writer: Writer) -> None:
-    """Record the controls that hold at the end of a run; blocked or skipped ones keep what they had."""
+def take(document: Document, record: Record, paths: Iterable[str], reader: Reader, writer: Writer) -> None:
+    """Before the first step: what this role may write from now on, whatever becomes of the run."""
+    taken = record.paths.union(paths)
+    if taken != record.paths:
+        key = record.key or secrets.token_hex(32)
+        _save(document.role, replace(record, key=key), record.controls, taken, reader, writer, new_key=not record.key)
+
+
+def write(
+    document: Document,
+    record: Record,
+    left: Iterable[Control],
+    paths: Mapping[str, Collection[str]],
+    reader: Reader,
+    writer: Writer,
+) -> None:
+    """Record the controls that hold at the end of a run; blocked or skipped ones keep what they had.
+
+    ``paths``: control → the paths it declares.
+    """
+    key = record.key or secrets.token_hex(32)
+    declared = {control.id: control for control in document.controls}
+    controls: dict[str, str] = {}
+    taken: set[str] = set()
+    for control in sorted(left, key=lambda control: control.id):
+        its = paths.get(control.id, ())
+        taken |= set(its) if control.state == "in_sync" else record.paths.intersection(its)
+        if control.state == "in_sync":
+            # Foreign lines have nothing declared, but they too can be told from "never applied here".
+            controls[control.id] = digest(key, declared.get(control.id) or ControlSpec(control.id), document)
+        elif control.id in record.controls:
+            controls[control.id] = record.controls[control.id]
+    _save(document.role, replace(record, key=key), controls, taken, reader, writer, new_key=not record.key)
+
+
+def _save(
+    role: str,
+    record: Record,
+    declared: Mapping[str, str],
+    paths: Iterable[str],
+    reader: Reader,
+    writer: Writer,
+    *,
+    new_key: bool = False,
+) -> None:
     if distrust(reader, FOLDER):
         return
     for folder in ("/var/lib/nusy", FOLDER):
         if reader.stat(folder) is None:
             writer.mkdir(folder, mode=0o755, uid=0, gid=0)
-    key = record.key or secrets.token_hex(32)
-    if not record.key:
-        writer.write(KEY, key + "\n", mode=0o600, uid=0, gid=0)
-    declared = {control.id: control for control in document.controls}
-    controls = {}
-    for control in sorted(left, key=lambda control: control.id):
-        if control.state == "in_sync":
-            # Foreign lines have nothing declared, but they too can be told from "never applied here".
-            spec = declared.get(control.id) or ControlSpec(control.id)
-            controls[control.id] = {"declared": digest(key, spec, document)}
-        elif control.id in record.controls:
-            controls[control.id] = {"declared": record.controls[control.id]}
-    inputs = hmac.new(key.encode(), json.dumps(controls, sort_keys=True).encode(), hashlib.sha256).hexdigest()
-    text = (
-        json.dumps({"schema": SCHEMA, "role": document.role, "inputs": inputs, "controls": controls}, indent=1) + "\n"
-    )
+    if new_key:
+        writer.write(KEY, record.key + "\n", mode=0o600, uid=0, gid=0)
+    controls = {name: {"declared": declared[name]} for name in declared}
+    inputs = hmac.new(record.key.encode(), json.dumps(controls, sort_keys=True).encode(), hashlib.sha256).hexdigest()
+    told = {"schema": SCHEMA, "role": role, "inputs": inputs, "controls": controls, "paths": sorted(paths)}
+    text = json.dumps(told, indent=1) + "\n"
     if text != record.text:
-        writer.write(path_of(document.role), text, mode=0o644, uid=0, gid=0)
+        writer.write(path_of(role), text, mode=0o644, uid=0, gid=0)

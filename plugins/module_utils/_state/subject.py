@@ -45,6 +45,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     World,
 )
 
+TAKES = ("write_file", "set_attributes", "make_directory", "make_link")
 WRITES = ("write_file", "remove_file", "make_link", "move_aside")
 
 
@@ -59,6 +60,7 @@ class Seen:
     mounts: mounts.Seen
     units: units.Seen | Unknown
     record: record.Record
+    pristine: frozenset[str] = frozenset()  # files as their package brought them
 
 
 class EnsureState:
@@ -97,6 +99,16 @@ class EnsureState:
         followed = frozenset(
             [*(d.path for c in controls for d in c.directories), *(m.path for c in controls for m in c.mounts)]
         )
+        found = paths.observe(reader, wanted, read=content, follow=followed)
+        last = record.read(reader, document.role)
+        strangers = {
+            path: one.content
+            for path, one in found.items()
+            if path in content - last.paths
+            and isinstance(one, paths.Seen)
+            and isinstance(one.content, str)
+            and one.content
+        }
         return Seen(
             packages.observe(reader, {c.id: c.packages for c in controls}, recommends=document.install_recommends),
             accounts.observe(
@@ -105,12 +117,24 @@ class EnsureState:
                 [u for c in controls for u in c.users],
                 [pair for thing in owned for pair in (("user", thing.owner), ("group", thing.group))],
             ),
-            paths.observe(reader, wanted, read=content, follow=followed),
+            found,
             kernel.observe(reader, document.role, controls),
             mounts.observe(reader, [m for c in controls for m in c.mounts]),
             units.observe(reader, document.role, self._units),
-            record.read(reader, document.role),
+            last,
+            packages.as_shipped(reader, strangers),
         )
+
+    def _paths(self) -> dict[str, tuple[str, ...]]:
+        """What each control declares to be there, skipped ones too."""
+        return {
+            control.id: (
+                *(d.path for d in control.directories),
+                *(f.path for f in claims.files_of(control, self.document.role) if f.present),
+                *(link.path for link in control.links),
+            )
+            for control in self.document.controls
+        }
 
     # --- planning ---
 
@@ -124,6 +148,7 @@ class EnsureState:
             document.confirmed,
             users={name for kind, name in seen.accounts.owners if kind == "user"},
             groups={name for kind, name in seen.accounts.owners if kind == "group"},
+            taken=seen.record.paths | seen.pristine,
             closed=frozenset(d.path for d in self._directories.values() if not d.mode & 0o001),
         )
         sheets = {control.id: Sheet(control.id) for control in document.selected}
@@ -214,6 +239,9 @@ class EnsureState:
         # What runs now, before any of its files changes: a run that is killed leaves its restarts to the next.
         with doing(f"a note of what the units of {self.title} run with"):
             units.remember(reader, writer, role=self.document.role, declared=self._units)
+        with doing(f"a record of the paths that {self.title} takes"):
+            taken = {step.target for step in plan.steps if step.action in TAKES}
+            record.take(self.document, record.read(reader, self.document.role), taken, reader, writer)
         carry_out(plan.steps, self._actions(), reader, writer)
         started = (step.target for step in plan.steps if step.action in ("start_unit", "restart_unit"))
         units.survived(unique(started), writer)
@@ -264,7 +292,8 @@ class EnsureState:
         open_ends = [control for control in left.controls if control.unmet]
         if not open_ends and reader.is_root():
             with doing(f"a record of what was applied for {self.title}"):
-                record.write(self.document, record.read(reader, self.document.role), left.controls, reader, writer)
+                last = record.read(reader, self.document.role)
+                record.write(self.document, last, left.controls, self._paths(), reader, writer)
         if open_ends:
             fixes = {a.fix for c in self.document.controls for a in c.assertions if a.state == "drifted" and a.fix}
             raise NodeError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import grp
+import hashlib
 import os
 import posixpath
 import pwd
@@ -46,6 +47,7 @@ class FakeNode:
     brings_units: dict[str, tuple[str, ...]] = field(default_factory=dict)  # package → units
     conflicts: dict[str, str] = field(default_factory=dict)  # package → what its installation removes
     needs: dict[str, str] = field(default_factory=dict)  # package → what it cannot be without
+    conffiles: dict[str, str] = field(default_factory=dict)  # path → text, as a package brought it
     units: dict[str, dict[str, str]] = field(default_factory=dict)
     conditions: dict[str, str] = field(default_factory=dict)  # unit → what fails; "" = all hold; not there = old tool
     modules: set[str] = field(default_factory=set)
@@ -254,7 +256,10 @@ class FakeNode:
 
     # --- the tools ---
 
-    def tool_dpkg_query(self, _args: list[str]) -> tuple[int, str, str]:
+    def tool_dpkg_query(self, args: list[str]) -> tuple[int, str, str]:
+        if "--showformat=${Conffiles}\\n" in args:
+            digests = {path: hashlib.md5(text.encode()).hexdigest() for path, text in self.conffiles.items()}
+            return 0, "".join(f"\n {path} {digest}" for path, digest in digests.items()) + "\n", ""
         letters = {"installed": "ii ", "held": "hi ", "unpacked": "iU ", "broken": "iUR"}
         lines = [f"{n}\tarm64\t{v}\t{letters[s]}\t" for n, (s, v) in sorted(self.packages.items())]
         return 0, "".join(line + "\n" for line in lines), ""

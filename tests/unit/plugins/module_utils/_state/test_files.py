@@ -82,7 +82,7 @@ def test_a_secret_of_several_lines_in_a_file_that_differs():
     node.put("/etc/demo.pem", "old\n", mode=0o600)
     file = {"path": "/etc/demo.pem", "content": "${secret:key}", "mode": "0600"}
     control = {"id": "demo/key", "files": [file]}
-    apply(node, control, secrets={"key": "line one\nline two\n"})
+    apply(node, control, secrets={"key": "line one\nline two\n"}, confirm=["/etc/demo.pem"])
     assert node.files["/etc/demo.pem"].text == "line one\nline two\n", (
         "the line end of the file is not added to its own"
     )
@@ -116,13 +116,13 @@ def test_lines_of_a_closed_file_are_hidden_unless_the_role_vouches_for_them(sens
         node.put("/etc/demo.conf", "token = outdated\nrogue = stranger\nend\n", mode=found)
     file = {"path": "/etc/demo.conf", "content": "token = newest\nend", "mode": mode, "sensitive": sensitive}
     file["validate"] = ["/x/validator", "%s"]
-    plan = subject({"id": "demo/f", "files": [file]}).plan(node)
+    plan = subject({"id": "demo/f", "files": [file]}, confirm=["/etc/demo.conf"]).plan(node)
     assert plan.changed
     told = str([control.as_dict() for control in plan.controls]) + str(plan.diff("demo"))
     lines = ["newest"] if found is None else ["newest", "outdated", "stranger"]
     assert [line in told for line in lines] == [not hidden] * len(lines)
     assert ("<secret>" in told) == hidden
-    bad = subject({"id": "demo/f", "files": [{**file, "content": "BAD"}]})
+    bad = subject({"id": "demo/f", "files": [{**file, "content": "BAD"}]}, confirm=["/etc/demo.conf"])
     with pytest.raises(NodeError) as error:
         converge(bad, bad.plan(node), node, node)
     assert ("BAD" in error.value.problem.text()) == (not hidden)
@@ -154,7 +154,7 @@ def test_lines_of_a_file_in_a_folder_that_is_declared_closed_are_hidden():
     }
     assert "OLDSECRET" not in str(subject(control).plan(node))
     with pytest.raises(NodeError) as error:
-        apply(node, control)
+        apply(node, control, confirm=["/etc/priv", "/etc/priv/app.conf"])
     assert "BAD" not in error.value.problem.found
 
 
@@ -196,8 +196,9 @@ def with_second_skipped(found: str | None):
     node = bare()
     if found is not None:
         node.put(SHARED, found)
-    checked = subject(FIRST, SECOND, THIRD, skip_controls=["demo/second"]).plan(node)
-    assert apply(node, FIRST, SECOND, THIRD, skip_controls=["demo/second"]) == checked
+    params = {"skip_controls": ["demo/second"], "confirm": [SHARED]}
+    checked = subject(FIRST, SECOND, THIRD, **params).plan(node)
+    assert apply(node, FIRST, SECOND, THIRD, **params) == checked
     node.effects.clear()
     again = apply(node, FIRST, SECOND, THIRD, skip_controls=["demo/second"])
     assert not again.changed and node.effects == []
@@ -239,7 +240,7 @@ def test_a_line_that_a_selected_control_declares_too_is_judged():
     twin = {"id": "demo/twin", "files": [{"path": SHARED, "content": "# both\nfirst = 2", "fragment": True}]}
     own = {"id": "demo/own", "files": [{"path": SHARED, "content": "# both\nfirst = 1", "fragment": True}]}
     node.put(SHARED, "# both\nfirst = 7\n")
-    plan = apply(node, own, twin, skip_controls=["demo/twin"])
+    plan = apply(node, own, twin, skip_controls=["demo/twin"], confirm=[SHARED])
     assert states(plan)["demo/own"] == "drifted" and node.files[SHARED].text == "# both\nfirst = 1\n"
 
 
@@ -273,7 +274,7 @@ def test_a_file_that_grew_without_end_costs_no_more_than_its_size(found, wanted)
     node.put("/etc/demo.conf", found)
     control = {"id": "demo/a", "files": [{"path": "/etc/demo.conf", "content": wanted}]}
     begin = time.process_time()
-    plan = apply(node, control)
+    plan = apply(node, control, confirm=["/etc/demo.conf"])
     assert time.process_time() - begin < 10  # it took minutes, or for ever
     (change,) = verdict(plan, "demo/a").changes
     assert "too different to be compared" in change.before and len(change.after) < 9000
@@ -284,6 +285,7 @@ def test_a_long_file_of_which_little_differs_is_compared_whatever_its_length():
     node = bare()
     lines = [f"line {i % 3}\n" for i in range(50_000)]
     node.put("/etc/demo.conf", "".join([*lines[:20_000], "rogue\n", *lines[20_000:]]))
-    plan = apply(node, {"id": "demo/a", "files": [{"path": "/etc/demo.conf", "content": "".join(lines)}]})
+    control = {"id": "demo/a", "files": [{"path": "/etc/demo.conf", "content": "".join(lines)}]}
+    plan = apply(node, control, confirm=["/etc/demo.conf"])
     assert states(plan) == {"demo/a": "in_sync", "demo/file_extra": "drifted"}
     assert verdict(plan, "demo/file_extra").changes[0].before == "rogue"
