@@ -20,6 +20,8 @@ description:
   - What can lose data, cut access or stop the machine is done only when O(confirm) names its
     victim. Until then the control is drifted with C(blocked_by), the rest converges and the
     task does not fail.
+  - A file, link or directory that was there before the role ever applied it, is not empty and not as declared is such
+    a victim, by its path, unless it is a conffile as its package brought it.
   - Controls that contradict each other are refused. A package, directory, link, kernel value or kernel module may be
     declared twice in the same words, a file in fragments, a unit property by property; everything else once.
   - Controls are ensured in the order given; inside a control in the order of the options

@@ -46,6 +46,11 @@ CASES = (
     case("another owner and not empty", at="foreign", prepare="mkdir foreign; touch foreign/x; chown 12 foreign",
          blocked=True, same_end=False, ours_ends="foreign d 12:0 755\nforeign/x f 0:0 644",
          truer="Somebody's directory with content is taken over only when the operator names it."),
+    case("another mode and not empty", at="sticky", prepare="mkdir -m 1777 sticky; touch sticky/x", blocked=True,
+         same_end=False, ours_ends="sticky d 0:0 1777\nsticky/x f 0:0 644",
+         truer="So is its mode: a role that is given /tmp by mistake leaves it as it is."),
+    case("another mode and not empty, confirmed", at="named", prepare="mkdir -m 1777 named; touch named/x",
+         confirm=(f"{ROOT}/named",)),
     case("missing parents", at="parent/child/leaf", attributes={"mode": "0700", "group": "daemon"}, same_end=False,
          ours_ends="parent d 0:0 755\nparent/child d 0:0 755\nparent/child/leaf d 0:1 700",
          truer="Stock gives the owner and mode of the leaf to parents it had to make: a 0700 leaf makes a "

@@ -26,6 +26,8 @@ def look(name: str) -> str:
 def case(name: str, *, at: str, given: dict[str, object] | None = None, **options: object) -> Case:
     given = given or {}
     prepare = f"mkdir -p {ROOT}; cd {ROOT}; printf 'alpha = 1\\nbeta = 2\\n' > {at.split('/')[0]}; "
+    # Each begins with a file of somebody's: what happens to it where nobody names it has a row of its own.
+    options.setdefault("confirm", () if options.get("blocked") else (f"{ROOT}/{at}",))
     return Case(
         name=name,
         ours=options.pop("ours", None) or ours(at, **given),
@@ -40,6 +42,9 @@ CASES = (
     case("not there", at="absent", prepare="rm absent"),
     case("as declared", at="same", says="ok"),
     case("another line", at="line", prepare="sed -i s/2/3/ line"),
+    case("another line, and nobody named it", at="theirs", prepare="sed -i s/2/3/ theirs", blocked=True,
+         same_end=False, ours_ends="theirs f 0:0 644\nalpha = 1$\nbeta = 3$",
+         truer="What was there before the role is somebody's: it is taken over only when the operator names it."),
     case("a line that nobody declared", at="foreign", prepare="echo gamma >> foreign", state="in_sync"),
     case("no line end at the end", at="end", prepare="printf 'alpha = 1\\nbeta = 2' > end", state="in_sync"),
     case("another mode", at="mode", prepare="chmod 600 mode"),

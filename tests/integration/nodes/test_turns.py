@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 
@@ -86,4 +87,5 @@ def test_the_report_of_a_run_that_failed_says_what_is_true_now(fresh_node, ansib
         *("/etc/turn:", "first"),
         "/run/nusy/scratch:",
     ]
-    assert not fresh_node.ok("test", "-e", "/var/lib/nusy/applied/turn.json")
+    record = json.loads(fresh_node.read("/var/lib/nusy/applied/turn.json"))
+    assert record["controls"] == {} and "/etc/turn/first" in record["paths"]
