@@ -99,8 +99,8 @@ CASES = (
     sysctl("another value in a later file of a package, confirmed", f"{LO}.src_valid_mark",
            "echo KEY=0 > /usr/lib/sysctl.d/99-d-other.conf", "1 1", confirm=("/usr/lib/sysctl.d/99-d-other.conf",)),
     sysctl("a name with the other separator", "net/ipv4/conf/lo/forwarding", "true", "1 1"),
-    sysctl("blanks where the kernel has tabs", PORTS, f"echo {PORTS} = 20000 50000 > OURS; "
-           f"sysctl -qw {PORTS}='20000 50000'", "20000 50000 20000 50000", value="20000  50000"),
+    sysctl("blanks where the kernel has tabs", PORTS, f"printf '{PORTS} = 20000  50000\\n' > OURS; "
+           f"sysctl -qw {PORTS}='20000 50000'", "20000 50000 20000 50000", value="20000  50000", says="ok"),
     sysctl("a value that this kernel does not have", f"{LO}.no_such_value", "true", "",
            ours_says=("changed", "failed", "failed"), state="drifted"),
     sysctl("a value that the kernel refuses", "net.ipv4.ip_unprivileged_port_start", "true", "1024 1024", value="99999",
