@@ -424,6 +424,8 @@ options:
 notes:
   - A real run that ends well leaves C(/var/lib/nusy/applied/<role>.json), from which later checks
     tell whether the node or the declaration moved.
+  - Every real run leaves its options, without secrets and for root alone, in
+    C(/var/lib/nusy/declared/<role>.json), so that C(spark-ensure-state) can judge the node on the node.
   - Looking needs no root for most things; what needs it is C(unknown) without. Applying needs root.
   - Packages are managed on systems with dpkg. On others such controls are C(unknown).
 author:
@@ -520,6 +522,7 @@ error:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import exact, fail, finish
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import parse
@@ -534,7 +537,8 @@ def main() -> None:
     except InputError as error:
         fail(module, error)
         return
-    finish(module, subject, secrets=document.secrets)
+    declared = Declared(document.role, "ensure_state", module.params)
+    finish(module, subject, secrets=document.secrets, declared=declared)
 
 
 if __name__ == "__main__":

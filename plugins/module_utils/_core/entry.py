@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import inputs
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.aside import ask
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared, keep
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError, doing, refusal
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Plan, Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import Redactor
@@ -86,8 +87,10 @@ class Subject(Protocol):
         """End a real run: leave a record, raise NodeError for what could not be ensured."""
 
 
-def finish(module: Module, subject: Subject, *, secrets: Mapping[str, str] | None = None) -> None:
-    """Run ``subject`` in the mode of ``module`` and report.
+def finish(
+    module: Module, subject: Subject, *, secrets: Mapping[str, str] | None = None, declared: Declared | None = None
+) -> None:
+    """Run ``subject`` in the mode of ``module`` and report. A real run leaves ``declared`` on the node.
 
     A run that fails half-way returns what it found and, as ``left``, what is true now.
     """
@@ -102,8 +105,11 @@ def finish(module: Module, subject: Subject, *, secrets: Mapping[str, str] | Non
             with taken(subject.title) if reader.is_root() else contextlib.nullcontext("") as scratch:
                 found = subject.plan(reader)
                 result = result_of(found, subject.title)
+                writer = HostWriter(redact.text, scratch)
+                if declared and reader.is_root():
+                    keep(replace(declared, params=_redacted(redact, dict(declared.params))), reader, writer)
                 try:
-                    left = converge(subject, found, reader, HostWriter(redact.text, scratch))
+                    left = converge(subject, found, reader, writer)
                 except SparkError:
                     result["left"] = left_by_failure(subject, found, reader)
                     raise

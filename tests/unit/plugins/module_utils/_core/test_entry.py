@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import entry
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import (
     InputError,
     NodeError,
@@ -288,3 +289,19 @@ def test_what_the_system_refuses_half_way_is_told_in_four_parts(raised, told):
     problem = error.value.problem
     assert (problem.key, problem.wanted) == ("core.step_failed", "write_file /etc/x")
     assert told in problem.found
+
+
+def test_a_real_run_leaves_its_declaration_before_its_first_step_and_without_secrets(monkeypatch):
+    declared = Declared("demo", "ensure_state", {"secrets": {"key": "hunter2!"}, "controls": []})
+    monkeypatch.setattr(entry, "keep", lambda what, *_: EVENTS.append(str(what.params)))
+    EVENTS.clear()
+    entry.finish(FakeModule(False), FakeSubject(TODO, DONE), secrets={"key": "hunter2!"}, declared=declared)
+    kept = "{'secrets': {'key': '<secret>'}, 'controls': []}"
+    assert EVENTS.so_far() == ["demo begins", "look", kept, "apply", "look", "settle", "ends"]
+
+
+@pytest.mark.parametrize(("check", "root"), [(True, True), (False, False)])
+def test_a_check_and_a_run_without_root_leave_none(check, root, monkeypatch):
+    monkeypatch.setattr(FakeReader, "root", root)
+    monkeypatch.setattr(entry, "keep", lambda *_: pytest.fail("it was left"))
+    entry.finish(FakeModule(check), FakeSubject(DONE), declared=Declared("demo", "ensure_state", {}))

@@ -144,6 +144,8 @@ class FakeNode:
         return self.files.get(path)
 
     def listdir(self, path: str) -> tuple[str, ...] | None:
+        if path in self.unreadable:
+            raise Unreadable(f"{path}: Permission denied")
         if path not in self.files:
             return None
         base = path.rstrip("/") + "/"
