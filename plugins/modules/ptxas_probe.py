@@ -260,11 +260,9 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import exact, fail
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import SparkError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, Reader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.aot import compile_with_rights
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import Request, request_of
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.observe import observe
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.plan import compile_environment, confirm, judge
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import request_of
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.probe import examined
 
 SPEC = {
     "venv": {"type": "path"},
@@ -278,29 +276,11 @@ SPEC = {
 }
 
 
-def examine(request: Request, reader: Reader) -> dict[str, object]:
-    seen = observe(request, reader)
-    judgement = judge(seen, request.arch)
-    compiled = None
-    if request.compile and seen.triton:
-        compiled = compile_with_rights(request, seen, compile_environment(judgement), reader)
-        judgement = confirm(judgement, compiled)
-    return {
-        "triton_version": seen.triton.text if seen.triton else "",
-        "triton_dir": seen.triton.folder if seen.triton else "",
-        "python": seen.python,
-        "arch": request.arch.name,
-        "ptxas": [tool.as_dict() for tool in seen.ptxas],
-        **judgement.as_dict(),
-        **({"compiled": compiled and compiled.as_dict()} if request.compile else {}),
-    }
-
-
 def main() -> None:
     module = exact(AnsibleModule)(argument_spec=SPEC, supports_check_mode=True)
     try:
         request = request_of(module.params, os.environ)
-        result = examine(request, HostReader())
+        result = examined(request, HostReader())
     except SparkError as error:
         fail(module, error)
     else:

@@ -128,7 +128,11 @@ class Unit:
 
 @dataclass(frozen=True)
 class Assertion:
-    """A truth that the role can see (with a module of its own) but not make."""
+    """A truth that another module sees: one that cannot be made, or that ``steps`` make.
+
+    steps: of a module that has the document planned and applied together with actions of its own.
+    victim: (kind, name) of what they may take away, such as ("path", "/x"); the operator names it first.
+    """
 
     name: str
     state: str
@@ -136,6 +140,8 @@ class Assertion:
     wanted: str
     reason: str = ""
     fix: str = ""
+    steps: tuple[Step, ...] = ()
+    victim: tuple[()] | tuple[str, str] = ()
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,14 @@ class EnsureState:
     """The whole declaration of a role, which is why a real run of it may leave the applied record.
 
     Raises InputError when two of its controls contradict each other.
+
+    actions: what the steps of the document's assertions do, for a module that composes its own.
     """
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, actions: Mapping[str, Action] | None = None) -> None:
         claims.check(document.selected, document.role)
         self.document = document
+        self._own = actions or {}
         self.title = f"role {document.role}"
         self._units = [unit for control in document.selected for unit in control.units]
         self._files = {control.id: claims.files_of(control, document.role) for control in document.selected}
@@ -208,7 +211,12 @@ class EnsureState:
         for assertion in control.assertions:
             if assertion.state == "drifted":
                 sheet.differs(assertion.name, assertion.found, assertion.wanted, assertion.reason)
-                sheet.unmet.append(assertion.reason or f"{assertion.name} is not as declared")
+                if assertion.victim and not world.allows(sheet, *assertion.victim):
+                    continue
+                for step in assertion.steps:
+                    sheet.will(step.action, step.target, *step.args)
+                if not assertion.steps and not assertion.victim:
+                    sheet.unmet.append(assertion.reason or f"{assertion.name} is not as declared")
             elif assertion.state == "unknown":
                 sheet.is_unknown(assertion.reason or f"{assertion.name} could not be judged")
 
@@ -282,6 +290,7 @@ class EnsureState:
             "reload_manager": units.reload_manager,
             **dict.fromkeys(units.VERBS, units.change),
             **dict.fromkeys(units.STARTS, partial(units.start, role=document.role, declared=self._units)),
+            **self._own,
         }
 
     def settle(self, left: Plan, reader: Reader, writer: Writer) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,10 @@ FACTS = {"nusy.dgx_spark.spark_facts", "setup", "gather_facts"}
 MOST_CALLS = 2
 TAKEN = {"ansible", "spark"}
 MAGIC = {"group_names", "inventory_hostname", "play_hosts", "playbook_dir", "role_name"}
+# Modules that judge the controls of their role themselves, and where these are listed.
+JUDGES = {
+    "nusy.dgx_spark.ptxas_environment": "plugins/module_utils/_ptxas/subject.py",
+}
 # A shared input of the inventory with the default that the spec names.
 SHARED = re.compile(r"\{\{ *spark_[a-z0-9_]+ *\| *default\((?P<value>.*)\) *\}\}\Z")
 
@@ -191,10 +196,21 @@ def catalogue_is_what_the_role_ensures(tree: Tree) -> Iterator[str]:
                 owns_files = owns_files or bool(control.get("files"))
         if owns_files:  # reported by ensure_state itself for a line that nobody declared
             declared.add(f"{role.name}/file_extra")
+        for task in tree.role_tasks(role):
+            if task.module in JUDGES:
+                declared.update(_constant(tree.root / JUDGES[task.module], "CONTROLS"))
         for name in sorted(declared - promised):
             yield f"roles/{role.name}: {name} is ensured, but not in meta/controls.yml"
         for name in sorted(promised - declared):
             yield f"roles/{role.name}: {name} is in meta/controls.yml, but no call ensures it"
+
+
+def _constant(path: Path, name: str) -> tuple[str, ...]:
+    """A tuple of strings that a source file assigns, read and not run."""
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return tuple(ast.literal_eval(node.value))
+    return ()
 
 
 def _documents(tree: Tree, role: Path) -> Iterator[list[dict[str, Any]]]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.mark.parametrize(
     "way",
-    [[], ["--skip-tags", "always"], ["--start-at-task", "Find out which*"]],
+    [[], ["--skip-tags", "always"], ["--start-at-task", "Ensure that the variables*"]],
     ids=["plain", "without the preflight", "from the middle"],
 )
 def test_a_real_run_stops_however_it_is_called(tmp_path, way):

@@ -100,7 +100,8 @@ class Site:
 
     def evidence(self, name: str, machine: Any) -> dict[str, dict[str, Any]]:
         """What the own modules returned, by control: not yet through the report."""
-        results = self.runs[name].of(host=machine.name, action="ensure_state")
+        modules = ("ensure_state", "ptxas_environment")
+        results = [entry for module in modules for entry in self.runs[name].of(host=machine.name, action=module)]
         return {control["id"]: control for entry in results for control in entry["result"]["controls"]}
 
     def states(self, name: str, machine: Any) -> dict[str, str]:
@@ -116,11 +117,16 @@ LOOKED_AT = (
     f"find / -xdev \\( {NOT_THERE} \\) -prune -o "
     "-type d -printf '%p %m %U:%G %T@\\n' -o -printf '%p %y %m %U:%G %s %C@\\n' | grep -v '^/var/log ' | sort"
 )
-# What a complete real run leaves about itself, from which the cause of later drift is told; in no plan.
+# What a complete real run leaves about itself: what was declared, and from what later drift is told. In no plan.
 RECORD = {
     "directory /var/lib/nusy/applied",
     "file /var/lib/nusy/applied/.key",
-    *(f"file /var/lib/nusy/applied/{control.partition('/')[0]}.json" for control in CONTROLS),
+    "directory /var/lib/nusy/declared",
+    *(
+        f"file /var/lib/nusy/{folder}/{control.partition('/')[0]}.json"
+        for folder in ("applied", "declared")
+        for control in CONTROLS
+    ),
 }
 
 

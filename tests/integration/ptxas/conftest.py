@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # wheels.py; this folder is no p
 import wheels
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import request_of
-from ansible_collections.nusy.dgx_spark.plugins.modules.ptxas_probe import SPEC, examine
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.probe import examined
+from ansible_collections.nusy.dgx_spark.plugins.modules.ptxas_probe import SPEC
 
 MATRIX = os.environ.get("PTXAS_MATRIX", "") not in ("", "0")
 ALL = tuple(pin.partition("==")[2] for pin in wheels.PINS if pin.startswith("triton=="))
@@ -77,6 +78,6 @@ def probe() -> Probe:
 
     def run(*, process: Mapping[str, str] | None = None, **params: Any) -> dict[str, Any]:
         defaults = {name: option.get("default") for name, option in SPEC.items()}
-        return examine(request_of({**defaults, **params}, process or {}), HostReader())
+        return examined(request_of({**defaults, **params}, process or {}), HostReader())
 
     return run
