@@ -93,6 +93,37 @@ def look(paths: Sequence[str], question: Callable[[], object], seconds: float, *
     return Looked(answer.value["value"], answer.value["user"])
 
 
+def act(user: int, action: Callable[[], None], seconds: float, what: str) -> None:
+    """``action()`` as ``user``, in a process of its own, when root calls for somebody else.
+
+    What root writes below a folder of somebody else can be led anywhere. The time limit is for what
+    hangs in the kernel: the commands that the action runs must have shorter ones of their own.
+    """
+    if os.geteuid() or not user:
+        action()
+        return
+
+    def done() -> dict[str, object]:
+        try:
+            _step_down(user)
+            action()
+        except SparkError as error:
+            return {"problem": error.problem.as_dict(error.kind)}
+        return {}
+
+    answer = ask(done, seconds)
+    if answer.silence or answer.bug:
+        raise NodeError(
+            "rights.not_done",
+            wanted=f"{what}, with the rights of {_name(user)}",
+            found=answer.silence or answer.bug.strip().splitlines()[-1],
+            why="root does not write for somebody who could lead it anywhere",
+            fix="see whether that user can do it by hand; else report this with what -vvv prints",
+        )
+    if "problem" in answer.value:
+        raise _error(answer.value["problem"])
+
+
 def decides(paths: Sequence[str], reader: Reader) -> int:
     """The one user but root who decides what the paths lead to, 0 when only root does; or Shared."""
     found: dict[int, str] = {}

@@ -169,7 +169,7 @@ def _save(
 ) -> None:
     if distrust(reader, FOLDER):
         return
-    for folder in ("/var/lib/nusy", FOLDER):
+    for folder in (os.path.dirname(FOLDER), FOLDER):
         if reader.stat(folder) is None:
             writer.mkdir(folder, mode=0o755, uid=0, gid=0)
     if new_key:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import NoLook, Shared, decides, look
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import NoLook, Shared, act, decides, look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
 
 EVE, BOB = 4321, 4322
@@ -156,3 +157,38 @@ def test_an_owner_who_stops_the_look_stops_only_the_look(eves: Path) -> None:
     with pytest.raises(NoLook, match="no answer within 1 s"):
         look([str(eves)], stopped, 1)
     assert time.monotonic() - began < 3
+
+
+# --- to change what is somebody's ---
+
+
+@needs_root
+def test_an_action_for_somebody_else_has_their_rights_and_leaves_ours() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        os.chmod(name, 0o777)
+        made = Path(name, "made")
+        act(EVE, made.mkdir, 10, "a folder of Eve")
+        assert made.stat().st_uid == EVE and os.geteuid() == 0
+    with pytest.raises(NodeError) as error:
+        act(BOB, lambda: os.rmdir("/etc"), 10, "a folder less")
+    problem = error.value.problem
+    assert problem.key == "rights.not_done" and problem.wanted == f"a folder less, with the rights of user {BOB}"
+    assert problem.found.startswith(("PermissionError", "OSError"))
+
+
+@needs_root
+def test_an_action_that_fails_or_hangs_fails_here_as_there() -> None:
+    def refused() -> None:
+        raise InputError("x.y", wanted="w", found="f", why="y", fix="z")
+
+    with pytest.raises(InputError) as error:
+        act(EVE, refused, 10, "something")
+    assert error.value.problem.key == "x.y"
+    with pytest.raises(NodeError, match="no answer within"):
+        act(EVE, lambda: time.sleep(30), 0.2, "something")
+
+
+def test_an_action_for_root_or_by_somebody_else_is_simply_done() -> None:
+    done: list[int] = []
+    act(0, lambda: done.append(os.getpid()), 10, "something")
+    assert done == [os.getpid()]
