@@ -217,6 +217,10 @@ class CallbackModule(CallbackBase):
         self._result(result, "skipped")
 
     @_guarded
+    def v2_runner_item_on_skipped(self, result: Any) -> None:
+        self._adapter.item_skipped(result)
+
+    @_guarded
     def v2_runner_on_unreachable(self, result: Any) -> None:
         self._result(result, "unreachable")
 

@@ -12,6 +12,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -52,6 +53,7 @@ class Adapter:
         self._play_id = ""
         self._lockstep = True
         self._planned: dict[str, set[str]] = {}
+        self._skipped_items: dict[tuple[str, str], Counter[str]] = {}
 
     # -- plays ---------------------------------------------------------------------------
 
@@ -83,15 +85,14 @@ class Adapter:
 
     # -- results -------------------------------------------------------------------------
 
+    def item_skipped(self, result: Any) -> None:
+        """From 2.21 on the result of a loop does not say which of its items were skipped."""
+        task, host, _fields, data = _parts(result)
+        self._skipped_items.setdefault((host.get_name(), str(task._uuid)), Counter())[_label(data)] += 1
+
     def result(self, result: Any, status: str, *, ignored: bool = False, at: float = 0.0) -> list[Event]:
         """The events of one result: the task when it is new, and the result."""
-        task = getattr(result, "task", None) or result._task
-        host = getattr(result, "host", None) or result._host
-        fields = getattr(result, "task_fields", None) or getattr(result, "_task_fields", None) or {}
-        data = getattr(result, "result", None)
-        if data is None:
-            data = getattr(result, "_result", None)
-        data = data if isinstance(data, Mapping) else {}
+        task, host, fields, data = _parts(result)
         key = str(task._uuid)
         events = []
         if key not in self._tasks:
@@ -104,7 +105,7 @@ class Adapter:
                 "h": text.line(host.get_name(), text.NAME_LIMIT),
                 "k": key,
                 "t": round(at, 3),
-                **self._verdict(task, fields, data, status),
+                **self._verdict(task, fields, self._marked(host, task, data), status),
                 **({"ignored": True} if ignored or _unreachable_ignored(fields, status) else {}),
                 **({"name": shown} if shown else {}),
                 **({"on": delegate} if delegate else {}),
@@ -141,6 +142,19 @@ class Adapter:
         }
         return {**event, **{name: flag for name, flag in flags.items() if flag}}
 
+    def _marked(self, host: Any, task: Any, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The result, with the items marked that were skipped."""
+        skipped = self._skipped_items.pop((host.get_name(), str(task._uuid)), None)
+        items = _items(task, data)
+        if not skipped or items[0] is data:
+            return data
+        marked = []
+        for item in items:
+            there = skipped[_label(item)] > 0
+            skipped[_label(item)] -= there
+            marked.append({**item, "skipped": True} if there else item)
+        return {**data, "results": marked}
+
     def _verdict(self, task: Any, fields: Mapping[str, Any], data: Mapping[str, Any], status: str) -> Event:
         """What the result says: how many items of which outcome, the evidence, the diff."""
         check = bool(fields.get("check_mode", self._check))
@@ -176,6 +190,21 @@ class Adapter:
             before, after = differences(item.get("diff") for item in items)
             event |= {"before": before, "after": after} if before or after else {}
         return event
+
+
+def _parts(result: Any) -> tuple[Any, Any, Mapping[str, Any], Mapping[str, Any]]:
+    """Task, host, fields of the task on this host, and what came back."""
+    fields = getattr(result, "task_fields", None) or getattr(result, "_task_fields", None) or {}
+    data = getattr(result, "result", None)
+    if data is None:
+        data = getattr(result, "_result", None)
+    task, host = getattr(result, "task", None) or result._task, getattr(result, "host", None) or result._host
+    return task, host, fields, data if isinstance(data, Mapping) else {}
+
+
+def _label(item: Mapping[str, Any]) -> str:
+    """Which item of a loop a result is of. Two of one label are counted, not told apart."""
+    return repr(item.get("_ansible_item_label", item.get(str(item.get("ansible_loop_var")))))
 
 
 def _is_set(value: Any) -> bool:

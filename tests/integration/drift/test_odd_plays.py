@@ -58,6 +58,11 @@ ODD = """
     - ansible.builtin.command: /bin/true
     - ansible.builtin.command: /bin/true
     - {name: To two, ansible.builtin.command: /bin/true, delegate_to: "{{ item }}", loop: [well, named]}
+    - name: Half seen
+      ansible.builtin.command: /bin/true
+      check_mode: "{{ item }}"
+      changed_when: false
+      loop: [true, false]
     - {name: Judged, ansible.builtin.command: /bin/true, check_mode: false, failed_when: true, ignore_errors: true}
 
 - name: Their controls
@@ -130,7 +135,7 @@ class TestOdd:
         assert states == {
             **{"same": "drifted", "same-2": "unknown", "same-3": "in_sync"},
             **{"ansible-builtin-command": "unknown", "ansible-builtin-command-2": "unknown"},
-            **{"to-two": "unknown", "judged": "unknown"},
+            **{"to-two": "unknown", "half-seen": "unknown", "judged": "unknown"},
         }
         assert odd.control("named", "task:names/to-two")["task"] == "To two"
         assert odd.control("named", "task:names/judged")["reason"] == "failed: failed_when was true"

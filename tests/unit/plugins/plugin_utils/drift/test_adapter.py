@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ GOOD = {"id": "r/a", "state": "in_sync"}
 
 
 def seen(
-    data: Any, status: str = "ok", *, old: bool = False, action: str = "x.y.z", **task_more: Any
+    data: Any, status: str = "ok", *, old: bool = False, skipped_items: Iterable[dict[str, Any]] = ()
 ) -> dict[str, Any]:
     """The result event that an adapter makes of ``data``."""
     task = SimpleNamespace(_uuid="u", name="T", action="x.y.z", loop=None, loop_with=None, _role=None)
@@ -28,7 +29,10 @@ def seen(
     prefix = "_" if old else ""
     parts = {"task": task, "host": host, "task_fields": fields, "result": data}
     result = SimpleNamespace(**{prefix + key: value for key, value in parts.items()})
-    events = Adapter(check=True).result(result, status)
+    adapter = Adapter(check=True)
+    for item in skipped_items:
+        adapter.item_skipped(SimpleNamespace(**{**vars(result), f"{prefix}result": item}))
+    events = adapter.result(result, status)
     json.dumps(events)
     assert [event["e"] for event in events] == ["task", "result"]
     return events[1]
@@ -68,6 +72,13 @@ def test_items_of_a_loop_are_counted_one_by_one() -> None:
     event = seen(data, "failed")
     assert event["n"] == {"changed": 1, "failed": 1, "condition": 1, "ok": 1}
     assert event["why"] == "no"
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_items_that_only_their_own_event_calls_skipped_are_not_fine(old: bool) -> None:
+    items = [{"ansible_loop_var": "item", "item": name, "_ansible_item_label": name} for name in ("a", "b", "a", "c")]
+    event = seen({"results": items}, old=old, skipped_items=[items[0], items[1]])
+    assert event["n"] == {"unseen": 2, "ok": 2}
 
 
 @pytest.mark.parametrize("results", [["a", "b"], [], "x", [{"name": "pkg"}], None])
