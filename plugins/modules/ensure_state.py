@@ -94,7 +94,10 @@ options:
             type: bool
             default: false
       users:
-        description: Users that must exist. An unset option is not managed.
+        description:
+          - Users that must exist. An unset option is not managed.
+          - Another group, home, shell or comment of an account that people log in by needs O(confirm) - root, one
+            with a number from 1000 on, and a system account with a login shell that this role did not make.
         type: list
         elements: dict
         default: []
@@ -263,7 +266,8 @@ options:
             required: true
       mounts:
         description:
-          - Mounts, live and in C(/etc/fstab), where every other line stays as it is.
+          - Mounts, live and in C(/etc/fstab), where every other line stays as it is, and of a line what
+            cannot be declared here (when to dump and to check it; 0 where a new line is written).
           - What is mounted is compared with what the source means on this node, whatever it is called. Something
             else, mounted there or named in fstab for the same place, is replaced only when O(confirm) names the path.
         type: list
@@ -305,6 +309,8 @@ options:
             O(controls[].units[].restart_on). What each running unit was started with is noted in
             C(/var/lib/nusy/started), for root only. Without root a file that changed after the
             start makes the control C(unknown).
+          - To stop, disable or mask what people get into the node by (the SSH server, what configures the
+            network) and to start or enable a firewall needs O(confirm).
           - A unit that is wanted active and whose conditions do not hold here is C(unknown), with
             the condition named (systemd 250 or later).
         type: list

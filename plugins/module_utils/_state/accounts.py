@@ -6,6 +6,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 
 # UID_MIN of login.defs on Debian and Ubuntu: from here on accounts are people's.
 FIRST_LOGIN_UID = 1000
+# What nologin(8), false(1) and Debian's base-passwd give to accounts that nobody logs in by.
+NO_LOGIN = frozenset(("nologin", "false", "sync"))
 
 
 @dataclass(frozen=True)
@@ -146,14 +149,27 @@ def plan_user(user: User, seen: Seen, world: World, sheet: Sheet) -> None:
     ):
         if after is not None and before != after:
             sheet.differs(f"{key}: {name}", before, after)
-            # Somebody may log in by this account, root above all: another shell or home can lock them out.
-            allowed = 0 < found.uid < FIRST_LOGIN_UID or world.allows(sheet, "user", user.name)
+            allowed = not _somebodys(user.name, found, world) or world.allows(sheet, "user", user.name)
             if allowed and (name != "home" or _idle(user, found, sheet)):
                 sheet.will("modify_user", user.name, option, after)
     missing = tuple(g for g in user.groups if g not in found.member_of and g != found.group)
     if missing:
         sheet.differs(f"{key}: groups", tuple(sorted(found.member_of)), tuple(sorted({*found.member_of, *missing})))
         sheet.will("join_groups", user.name, missing)
+
+
+def owned(name: str) -> str:
+    """An account among what a role has taken."""
+    return f"user:{name}"
+
+
+def _somebodys(name: str, found: SeenUser, world: World) -> bool:
+    """Where people log in, root above all, another shell or home can lock them out. A system account
+    with a shell is somebody's, too (an administrator of a database), unless this role made it.
+    """
+    if not 0 < found.uid < FIRST_LOGIN_UID:
+        return True
+    return os.path.basename(found.shell) not in NO_LOGIN and owned(name) not in world.taken
 
 
 def _plan_new(user: User, seen: Seen, world: World, sheet: Sheet) -> None:

@@ -243,7 +243,8 @@ class World:
     asked: name of each victim → its kinds.
     loading: kernel modules that will be loaded. holders: who will have which number, by ("uid" or
     "gid", number); "" is nobody any more. closed: directories that are declared to let nobody else in.
-    taken: paths that this role has applied before, and files as their package brought them.
+    taken: paths and accounts ("user:name") that this role has applied before, and files as their
+    package brought them.
     """
 
     confirmed: frozenset[str] = frozenset()

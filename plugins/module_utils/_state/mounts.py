@@ -240,8 +240,9 @@ def plan(wanted: Mount, root: Directory | None, seen: Seen, world: World, sheet:
         sheet.cannot_see(place.reason)
         return
     world.directories.add(wanted.path)
-    line, live = fstab_line(wanted), place.live
-    stale = [entry.split() for entry in place.lines] != [line.split()]
+    kept = next((entry for entry in place.lines if entry not in place.others), "")
+    line, live = fstab_line(wanted, kept), place.live
+    stale = [_padded(entry) for entry in place.lines] != [line.split()]
     if stale:
         why = f"{FSTAB} names something else for {wanted.path}" if place.others else ""
         sheet.differs(f"{key}: fstab", "\n".join(place.lines) or "absent", line, why)
@@ -277,8 +278,16 @@ def plan(wanted: Mount, root: Directory | None, seen: Seen, world: World, sheet:
             sheet.will("own_root", wanted.path, root.mode, root.owner, root.group)
 
 
-def fstab_line(mount: Mount) -> str:
-    return f"{escape(mount.source)} {escape(mount.path)} {mount.fstype} {','.join(mount.options)} 0 0"
+def fstab_line(mount: Mount, kept: str = "") -> str:
+    """``kept``: the line that is there for the same mount. When to check it at boot is not declared, and stays."""
+    unsaid = " ".join(_padded(kept)[4:])
+    return f"{escape(mount.source)} {escape(mount.path)} {mount.fstype} {','.join(mount.options)} {unsaid}"
+
+
+def _padded(line: str) -> list[str]:
+    """Its fields, the last two also where they are left out (fstab(5): then they are 0)."""
+    fields = line.split()
+    return [*fields, *("-" for _ in range(len(fields), 4)), *("0" for _ in range(max(len(fields), 4), 6))]
 
 
 def fstab_point(line: str) -> str | None:

@@ -4,8 +4,8 @@
 ``/var/lib/nusy/applied/<role>.json`` lets a later check tell *who moved*: the node
 (``corrective``) or the declaration (``intentional``). It holds keyed digests only, so a
 declared secret cannot be guessed from it; the key stays with root on the node. It also lists
-the paths that the role has taken, for everybody to see: what is there and is not among them is
-somebody's. No time is inside, and nothing that is no longer declared: the same declaration
+what the role has taken (paths, and accounts as ``user:name``), for everybody to see: what is
+there and is not among it is somebody's. No time is inside, and nothing that is no longer declared: the same declaration
 leaves the same bytes.
 
 Private to nusy.dgx_spark: other collections must not import this.
@@ -19,7 +19,8 @@ import json
 import os
 import secrets
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, State
@@ -37,7 +38,7 @@ class Record:
     """``readable`` False: there may be a record that cannot be judged by. ``distrust``: why not even by root."""
 
     controls: Mapping[str, str] = field(default_factory=dict)
-    paths: frozenset[str] = frozenset()
+    taken: frozenset[str] = frozenset()
     key: str = ""
     readable: bool = True
     distrust: str = ""
@@ -68,20 +69,20 @@ def read(reader: Reader, role: str) -> Record:
         text = reader.read(path_of(role))
     except Unreadable:
         return Record(readable=False)
-    controls, paths = _parsed(text or "")
+    controls, taken = _parsed(text or "")
     try:
         key = (reader.read(KEY) or "").strip()
     except Unreadable:
         # Who may not compare what was declared still sees what was taken over.
-        return Record(paths=paths, readable=False)
-    return Record(controls if key else {}, paths, key, text=text)
+        return Record(taken=taken, readable=False)
+    return Record(controls if key else {}, taken, key, text=text)
 
 
 def _parsed(text: str) -> tuple[dict[str, str], frozenset[str]]:
     try:
         found = json.loads(text)
         controls = {str(name): str(entry["declared"]) for name, entry in found["controls"].items()}
-        return controls, frozenset(str(path) for path in found["paths"])
+        return controls, frozenset(str(name) for name in found["taken"])
     except (ValueError, KeyError, TypeError, AttributeError):
         # A damaged record is no record: it costs a cause, and a question before something is taken over.
         return {}, frozenset()
@@ -106,10 +107,29 @@ def digest(key: str, control: ControlSpec, document: Document) -> str:
     # What an assertion found is no declaration, only what it wants. Nor are resources that follow
     # from what was found on the node: their control says what was declared.
     wanted = [{"wanted": assertion.wanted} for assertion in control.assertions]
-    said = {"inputs": control.inputs} if control.inputs else {**asdict(control), "assertions": wanted}
+    said = {"inputs": control.inputs} if control.inputs else {**plainly(control), "assertions": wanted}
     declared = substitute_deep({"id": control.id, **said}, document.secrets)
     canonical = json.dumps(declared, sort_keys=True, separators=(",", ":"))
     return hmac.new(key.encode(), canonical.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+
+
+def plainly(thing: Any) -> dict[str, object]:
+    """What a declaration says, without what it leaves at its default: an option that a later
+    release adds must not make every older record read "the declaration moved".
+    """
+    said = {}
+    for one in fields(thing):
+        value = getattr(thing, one.name)
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        if value != default:
+            said[one.name] = _plain(value)
+    return said
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value):
+        return plainly(value)
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def substitute_deep(value: object, known: Mapping[str, str]) -> object:
@@ -122,10 +142,10 @@ def substitute_deep(value: object, known: Mapping[str, str]) -> object:
     return value
 
 
-def take(document: Document, record: Record, paths: Iterable[str], reader: Reader, writer: Writer) -> None:
+def take(document: Document, record: Record, names: Iterable[str], reader: Reader, writer: Writer) -> None:
     """Before the first step: what this role may write from now on, whatever becomes of the run."""
-    taken = record.paths.union(paths)
-    if taken != record.paths:
+    taken = record.taken.union(names)
+    if taken != record.taken:
         key = record.key or secrets.token_hex(32)
         _save(document.role, replace(record, key=key), record.controls, taken, reader, writer, new_key=not record.key)
 
@@ -134,21 +154,21 @@ def write(
     document: Document,
     record: Record,
     left: Iterable[Control],
-    paths: Mapping[str, Collection[str]],
+    owned: Mapping[str, Collection[str]],
     reader: Reader,
     writer: Writer,
 ) -> None:
     """Record the controls that hold at the end of a run; blocked or skipped ones keep what they had.
 
-    ``paths``: control → the paths it declares.
+    ``owned``: control → what it declares to be there, and so takes.
     """
     key = record.key or secrets.token_hex(32)
     declared = {control.id: control for control in document.controls}
     controls: dict[str, str] = {}
     taken: set[str] = set()
     for control in sorted(left, key=lambda control: control.id):
-        its = paths.get(control.id, ())
-        taken |= set(its) if control.state == "in_sync" else record.paths.intersection(its)
+        its = owned.get(control.id, ())
+        taken |= set(its) if control.state == "in_sync" else record.taken.intersection(its)
         if control.state == "in_sync":
             # Foreign lines have nothing declared, but they too can be told from "never applied here".
             controls[control.id] = digest(key, declared.get(control.id) or ControlSpec(control.id), document)
@@ -161,7 +181,7 @@ def _save(
     role: str,
     record: Record,
     declared: Mapping[str, str],
-    paths: Iterable[str],
+    taken: Iterable[str],
     reader: Reader,
     writer: Writer,
     *,
@@ -176,7 +196,7 @@ def _save(
         writer.write(KEY, record.key + "\n", mode=0o600, uid=0, gid=0)
     controls = {name: {"declared": declared[name]} for name in declared}
     inputs = hmac.new(record.key.encode(), json.dumps(controls, sort_keys=True).encode(), hashlib.sha256).hexdigest()
-    told = {"schema": SCHEMA, "role": role, "inputs": inputs, "controls": controls, "paths": sorted(paths)}
+    told = {"schema": SCHEMA, "role": role, "inputs": inputs, "controls": controls, "taken": sorted(taken)}
     text = json.dumps(told, indent=1) + "\n"
     if text != record.text:
         writer.write(path_of(role), text, mode=0o644, uid=0, gid=0)

@@ -107,7 +107,7 @@ class EnsureState:
         strangers = {
             path: one.content
             for path, one in found.items()
-            if path in content - last.paths
+            if path in content - last.taken
             and isinstance(one, paths.Seen)
             and isinstance(one.content, str)
             and one.content
@@ -128,13 +128,14 @@ class EnsureState:
             packages.as_shipped(reader, strangers),
         )
 
-    def _paths(self) -> dict[str, tuple[str, ...]]:
+    def _owned(self) -> dict[str, tuple[str, ...]]:
         """What each control declares to be there, skipped ones too."""
         return {
             control.id: (
                 *(d.path for d in control.directories),
                 *(f.path for f in claims.files_of(control, self.document.role) if f.present),
                 *(link.path for link in control.links),
+                *(accounts.owned(user.name) for user in control.users),
             )
             for control in self.document.controls
         }
@@ -151,7 +152,7 @@ class EnsureState:
             document.confirmed,
             users={name for kind, name in seen.accounts.owners if kind == "user"},
             groups={name for kind, name in seen.accounts.owners if kind == "group"},
-            taken=seen.record.paths | seen.pristine,
+            taken=seen.record.taken | seen.pristine,
             closed=frozenset(d.path for d in self._directories.values() if not d.mode & 0o001),
         )
         sheets = {control.id: Sheet(control.id) for control in document.selected}
@@ -247,8 +248,9 @@ class EnsureState:
         # What runs now, before any of its files changes: a run that is killed leaves its restarts to the next.
         with doing(f"a note of what the units of {self.title} run with"):
             units.remember(reader, writer, role=self.document.role, declared=self._units)
-        with doing(f"a record of the paths that {self.title} takes"):
+        with doing(f"a record of what {self.title} takes"):
             taken = {step.target for step in plan.steps if step.action in TAKES}
+            taken |= {accounts.owned(step.target) for step in plan.steps if step.action == "add_user"}
             record.take(self.document, record.read(reader, self.document.role), taken, reader, writer)
         carry_out(plan.steps, self._actions(), reader, writer)
         started = (step.target for step in plan.steps if step.action in ("start_unit", "restart_unit"))
@@ -302,7 +304,7 @@ class EnsureState:
         if not open_ends and reader.is_root():
             with doing(f"a record of what was applied for {self.title}"):
                 last = record.read(reader, self.document.role)
-                record.write(self.document, last, left.controls, self._paths(), reader, writer)
+                record.write(self.document, last, left.controls, self._owned(), reader, writer)
         if open_ends:
             fixes = {a.fix for c in self.document.controls for a in c.assertions if a.state == "drifted" and a.fix}
             raise NodeError(

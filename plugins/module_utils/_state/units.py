@@ -19,7 +19,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command impor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import started
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import hazards, started
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.dropins import overrides, settings
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     UNIT_DIRECTORY,
@@ -211,6 +211,17 @@ def plan(unit: Unit, seen: Seen | Unknown, world: World, sheet: Sheet, *, changi
     if isinstance(seen, Unknown):
         sheet.cannot_see(seen.reason)
         return []
+    name, before = _present(unit, seen), list(sheet.steps)
+    ending = _judge(unit, seen, world, sheet, changing)
+    hazard = hazards.of((*sheet.steps[len(before) :], *ending), running=seen.units[name].is_active)
+    if hazard and not world.allows(sheet, "unit", name):
+        sheet.reasons.append(hazard)
+        sheet.steps = before
+        return []
+    return ending
+
+
+def _judge(unit: Unit, seen: Seen, world: World, sheet: Sheet, changing: Collection[str]) -> list[Step]:
     own = own_files(unit, seen.declared)
     # Another control may declare the files of the same unit: one start, and it comes after them.
     every = [file for other in seen.declared if other.name == unit.name for file in _own(other, seen.declared)]

@@ -138,3 +138,25 @@ def test_the_account_that_runs_everything_is_touched_only_by_its_name(node, want
     plan = subject(declared).plan(node)
     assert plan.controls[0].blocked_by == "demo_confirm: [root]" and plan.steps == ()
     assert subject(declared, confirm=["root"]).plan(node).steps
+
+
+@pytest.mark.parametrize(
+    ("shell", "waits"),
+    [("/bin/bash", True), ("", True), ("/usr/sbin/nologin", False), ("/bin/false", False)],
+)
+def test_a_system_account_that_somebody_logs_in_by_waits_for_its_name(node, shell, waits):
+    node.users["postgres"] = [107, node.groups["ops"][0], "", "/var/lib/postgresql", shell]
+    declared = {"id": "demo/user", "users": [{"name": "postgres", "home": "/opt/nusy"}]}
+    plan = subject(declared).plan(node)
+    assert plan.controls[0].blocked_by == ("demo_confirm: [postgres]" if waits else "")
+    assert bool(plan.steps) is not waits
+    assert subject(declared, confirm=["postgres"]).plan(node).steps
+
+
+def test_a_system_account_that_this_role_made_is_repaired_unasked(node):
+    declared = {"id": "demo/user", "users": [{"name": "nusy", "shell": "/usr/sbin/nologin", "system": True}]}
+    ensured = subject(declared)
+    converge(ensured, ensured.plan(node), node, node)
+    node.users["nusy"][4] = "/bin/bash"
+    plan = subject(declared).plan(node)
+    assert not plan.controls[0].blocked_by and [step.action for step in plan.steps] == ["modify_user"]

@@ -286,11 +286,14 @@ OURS = f"UUID=aaaa-bbbb {AT} ext4 defaults 0 0"
         ("proc /proc proc defaults 0 0", f"proc /proc proc defaults 0 0\n{OURS}\n"),
         (
             f"# one\nUUID=aaaa-bbbb {AT}/ ext4 noatime 0 2\n# two\n/dev/sdb1 {AT} auto noauto 0 0\n#",
-            f"# one\n{OURS}\n# two\n#\n",
+            f"# one\n{OURS[:-1]}2\n# two\n#\n",
         ),
+        (f"UUID=aaaa-bbbb {AT} ext4\n", f"{OURS}\n"),
+        (f"{OURS[:-1]}2\n", f"{OURS[:-1]}2\n"),
+        (f"{OURS[:-4]}\n", f"{OURS[:-4]}\n"),
     ],
 )
-def test_every_other_line_of_fstab_stays_as_it_is(node, before, after):
+def test_what_was_not_declared_of_fstab_stays_as_it_is(node, before, after):
     node.put("/etc/fstab", before, mode=0o640)
     node.shows("ext4", "/dev/sdb1", device="8:17")
     apply(node, declare())

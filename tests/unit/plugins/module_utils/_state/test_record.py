@@ -7,6 +7,7 @@ import json
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.record import plainly
 from declare import apply, states, subject
 from fake_node import FakeNode
 
@@ -73,3 +74,9 @@ def test_a_record_that_cannot_be_written_is_an_error_with_four_parts(monkeypatch
         apply(node, FILE)
     assert error.value.problem.key == "core.step_failed" and "a record of" in error.value.problem.wanted
     assert "/etc/demo.conf" not in node.files
+
+
+def test_an_option_that_a_later_release_adds_does_not_move_the_declaration():
+    """Only what was said counts, so that a default that did not exist yet reads the same."""
+    declared = subject(FILE).document.controls[0]
+    assert plainly(declared) == {"id": "demo/file", "files": [{"path": "/etc/demo.conf", "content": "a"}]}

@@ -318,3 +318,42 @@ def test_a_oneshot_that_cannot_stay_active_is_named_and_not_started(found, decla
     with pytest.raises(NodeError) as error:
         converge(ensured, plan, node, node)
     assert error.value.problem.key == "state.not_ensured" and "RemainAfterExit" in error.value.problem.found
+
+
+ON = {"active": "active", "state": "enabled"}
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "wanted", "waits"),
+    [
+        ("ssh.service", ON, {"active": False}, True),
+        ("ssh.service", ON, {"enabled": False}, True),
+        ("ssh.socket", ON, {"masked": True}, True),
+        ("systemd-networkd.service", ON, {"masked": True, "active": False}, True),
+        ("ssh.service", {}, {"active": False, "enabled": False}, False),
+        ("ssh.service", {}, {"active": True, "enabled": True}, False),
+        ("nftables.service", {}, {"active": True}, True),
+        ("nftables.service", {"active": "active"}, {"enabled": True}, True),
+        ("nftables.service", ON, {"active": False, "enabled": False}, False),
+        ("cups.service", ON, {"active": False, "masked": True}, False),
+    ],
+)
+def test_what_may_cut_somebody_off_waits_for_its_name(name, found, wanted, waits):
+    node = bare()
+    node.units[name] = node.unit(**found)
+    control = {"id": "demo/s", "units": [{"name": name, **wanted}]}
+    plan = subject(control).plan(node)
+    assert verdict(plan, "demo/s").blocked_by == (f"demo_confirm: [{name}]" if waits else "")
+    assert not waits or (plan.steps == () and verdict(plan, "demo/s").changes)
+    apply(node, control, confirm=[name])
+    assert states(subject(control).plan(node)) == {"demo/s": "in_sync"}
+
+
+def test_a_firewall_that_runs_is_restarted_with_a_file_that_changes():
+    node = bare()
+    node.units["nftables.service"] = node.unit(**ON)
+    node.put("/etc/nftables.conf", "")
+    files = [{"path": "/etc/nftables.conf", "content": "table inet x {}"}]
+    unit = {"name": "nftables.service", "active": True, "restart_on": ["/etc/nftables.conf"]}
+    plan = subject({"id": "demo/s", "files": files, "units": [unit]}).plan(node)
+    assert [step.action for step in plan.steps] == ["write_file", "restart_unit"]
