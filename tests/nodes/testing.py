@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import ansible_mitogen
 import identity
 import nodes as node_control
 import testinfra
@@ -21,6 +22,8 @@ from host import REPO, NodesError, podman
 
 VENV_BIN = Path(sys.executable).parent
 CALLBACKS = Path(__file__).parent / "callback_plugins"
+# For plays of many small tasks, with one of its strategies: mitogen_linear, mitogen_free.
+MITOGEN = {"ANSIBLE_STRATEGY_PLUGINS": str(Path(ansible_mitogen.__file__).parent / "plugins" / "strategy")}
 # Roles that would change the kernel of the machine that carries the nodes, or prove nothing here:
 # no run on these nodes plays them. A contract test says which ones belong here.
 NEED_A_KERNEL: tuple[str, ...] = ()
