@@ -287,7 +287,7 @@ def fstab_line(mount: Mount, kept: str = "") -> str:
 def _padded(line: str) -> list[str]:
     """Its fields, the last two also where they are left out (fstab(5): then they are 0)."""
     fields = line.split()
-    return [*fields, *("-" for _ in range(len(fields), 4)), *("0" for _ in range(max(len(fields), 4), 6))]
+    return [*fields, *["-"] * (4 - len(fields)), *["0"] * (6 - max(len(fields), 4))]
 
 
 def fstab_point(line: str) -> str | None:
