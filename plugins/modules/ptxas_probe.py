@@ -55,9 +55,10 @@ options:
   candidates:
     description:
       - Absolute paths of C(ptxas) binaries that Triton may be made to use, best first, at most 32.
-      - "The default is the known places: C(/usr/local/cuda-X.Y/bin/ptxas) from the newest down,
-        C(/usr/local/cuda), C(/opt/cuda), C(/usr/lib/nvidia-cuda-toolkit), and the wheels
-        C(nvidia-cuda-nvcc) and C(nvidia-cuda-nvcc-cu12) beside Triton."
+      - "The default is the known places: C(/usr/local/lib/nusy/cuda/X.Y/bin/ptxas) and
+        C(/usr/local/cuda-X.Y/bin/ptxas), each from the newest down, C(/usr/local/cuda), C(/opt/cuda),
+        C(/usr/lib/nvidia-cuda-toolkit), and the wheels C(nvidia-cuda-nvcc) and C(nvidia-cuda-nvcc-cu12)
+        beside Triton."
       - A binary that O(environment) or O(environment_files) force already is looked at too, last.
     type: list
     elements: path

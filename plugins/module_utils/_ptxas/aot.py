@@ -14,14 +14,8 @@ from pathlib import Path
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
-    MAX_STDERR,
-    Arch,
-    Compiled,
-    Observation,
-    Request,
-)
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.observe import scratch_folder
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import MAX_STDERR, Arch, scratch_folder
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import Compiled, Observation, Request
 
 # A file, since Triton reads the source of a kernel back. Up to 3.1 arguments go by position,
 # 3.2 has their names, and 3.3 calls constants by another name.
@@ -62,7 +56,7 @@ def compile_with_rights(
     """``compile_for`` with the rights of who decides what is run: Python, what it imports, each ptxas."""
 
     def question() -> dict[str, object]:
-        with scratch_folder() as scratch:
+        with scratch_folder("ptxas") as scratch:
             return asdict(compile_for(request.arch, seen.python, environment, reader, request.timeout, scratch))
 
     forced = [path for path in environment.values() if path.startswith("/")]

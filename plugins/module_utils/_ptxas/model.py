@@ -13,27 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import Arch, Fault, Version, arch_of
 
 Kind = Literal["vendored", "vendored_blackwell", "candidate"]
-
-# How a binary fails before it is asked to assemble anything. Triton treats these
-# differently, and not the same in every version (rules.py).
-# unreachable: a loop of links, or a file where a folder should be. uninterpreted: a script
-# whose interpreter is missing. unrunnable: another machine's program, or not a program.
-# unjudged: it was not run, so nothing is known.
-Fault = Literal[
-    "",
-    "missing",
-    "unreachable",
-    "directory",
-    "denied",
-    "uninterpreted",
-    "unrunnable",
-    "failing",
-    "garbage",
-    "hangs",
-    "unjudged",
-]
 
 # used: Triton runs this binary. ignored: as if the variable were not set. breaks: builds fail.
 # unpredictable: depends on the working directory and PATH of the process.
@@ -43,35 +25,6 @@ Verdict = Literal["ok", "forced_ok", "unrepairable", "no_triton", "no_ptxas"]
 
 # Each probe may take `timeout` twice; a list longer than this is a mistake, not a search.
 MAX_CANDIDATES = 32
-MAX_STDERR = 2000
-
-
-@dataclass(frozen=True)
-class Arch:
-    """A GPU target such as sm_121a: capability 121, suffix a (this chip) or f (its family)."""
-
-    capability: int
-    suffix: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"sm_{self.capability}{self.suffix}"
-
-
-@dataclass(frozen=True, order=True)
-class Version:
-    """major.minor[.patch]; what follows is kept out of comparisons by parse.py."""
-
-    major: int
-    minor: int
-    patch: int = 0
-
-    @property
-    def short(self) -> str:
-        return f"{self.major}.{self.minor}"
-
-    def __str__(self) -> str:
-        return f"{self.short}.{self.patch}"
 
 
 @dataclass(frozen=True)
@@ -199,7 +152,7 @@ def request_of(params: Mapping[str, Any], process_environment: Mapping[str, str]
         venv=posixpath.normpath(venv) if venv else "",
         triton_dir=posixpath.normpath(triton_dir) if triton_dir else "",
         candidates=None if candidates is None else tuple(dict.fromkeys(candidates)),
-        arch=arch_of(params["arch"]),
+        arch=arch_of(params["arch"], "ptxas"),
         environment=tuple(
             Setting(name, str(value), source) for name, value in sorted(variables.items()) if is_ptxas_variable(name)
         ),
@@ -207,19 +160,6 @@ def request_of(params: Mapping[str, Any], process_environment: Mapping[str, str]
         compile=params["compile"],
         timeout=float(params["timeout"]),
     )
-
-
-def arch_of(text: str) -> Arch:
-    match = re.fullmatch(r"sm_([1-9][0-9]{1,2})([af]?)", text, re.ASCII)
-    if match is None:
-        raise InputError(
-            "ptxas.arch",
-            wanted="arch: a GPU target such as sm_121a, sm_121, sm_121f, sm_90a or sm_80",
-            found=repr(text[:40]),
-            why="it is given to ptxas as it is",
-            fix="use sm_121a for DGX Spark, or sm_ and the compute capability without its dot",
-        )
-    return Arch(int(match[1]), match[2])
 
 
 def _absolute(option: str, path: str) -> None:

@@ -10,12 +10,10 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,18 +22,23 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import unique
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import NoLook, look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import (
+    OWN_PLACE,
+    Arch,
+    Version,
+    ask,
+    cuda_object,
+    printed,
+    scratch_folder,
+)
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
-    MAX_STDERR,
-    Arch,
-    Fault,
     Kind,
     Observation,
     Ptxas,
     Request,
     Setting,
     Triton,
-    Version,
     is_ptxas_variable,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.rules import isa_for, rules_for
@@ -43,7 +46,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.rules import
 VENDORED: tuple[tuple[str, Kind], ...] = (("ptxas", "vendored"), ("ptxas-blackwell", "vendored_blackwell"))
 # Where the wheels nvidia-cuda-nvcc-cu12 and nvidia-cuda-nvcc put it.
 WHEELS = ("nvidia/cu13/bin/ptxas", "nvidia/cuda_nvcc/bin/ptxas")
-_EM_CUDA = b"\xbe\x00"
 # For files to be found and read, on a slow disk, too.
 LOOK_SECONDS = 60.0
 
@@ -89,7 +91,7 @@ def _probe_with_rights(
     path: str, kind: Kind, targets: Sequence[Arch], reader: Reader, timeout: float, user: int
 ) -> Ptxas:
     def question() -> dict[str, object]:
-        with scratch_folder() as scratch:
+        with scratch_folder("ptxas") as scratch:
             return asdict(probe(path, kind, targets, reader, timeout, scratch))
 
     try:
@@ -99,24 +101,6 @@ def _probe_with_rights(
         return Ptxas(path, kind, stderr=f"not run: {error.problem.found}", fault="unjudged")
     version = said.pop("version")
     return Ptxas(**said, version=Version(**version) if version else None)
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A folder that nobody else can look into, gone afterwards."""
-    try:
-        # Also when a killed ptxas still holds files in it.
-        folder = tempfile.TemporaryDirectory(prefix="ptxas_probe.", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise NodeError(
-            "ptxas.no_scratch",
-            wanted="A temporary folder for one PTX file and one object of a few KB",
-            found=error.strerror or str(error),
-            why="ptxas reads and writes files only",
-            fix="free space in /tmp, or set TMPDIR to a folder that the user of this task can write",
-        ) from error
-    with folder as name:
-        yield Path(name)
 
 
 def _places(request: Request, reader: Reader) -> tuple[str, str]:
@@ -162,17 +146,12 @@ def find_triton(folder: str, reader: Reader) -> tuple[Triton | None, str]:
 
 
 def _known_places(reader: Reader, site: str) -> tuple[str, ...]:
-    """CUDA installations, newest first, then the wheels beside this Triton.
+    """CUDA installations, those that role cuda_toolchain made first, then the wheels beside this Triton.
 
-    The folders with a version come before the link /usr/local/cuda: what is recommended
-    must not change its meaning when somebody moves the link.
+    The newest comes first among its kind. The folders with a version come before the link
+    /usr/local/cuda: what is recommended must not change its meaning when somebody moves the link.
     """
-    numbered = []
-    for name in _listdir(reader, "/usr/local"):
-        match = re.fullmatch(r"cuda-(\d+)\.(\d+)", name, re.ASCII)
-        if match:
-            numbered.append((int(match[1]), int(match[2]), f"/usr/local/{name}/bin/ptxas"))
-    paths = [path for _major, _minor, path in sorted(numbered, reverse=True)]
+    paths = [*_by_release(reader, OWN_PLACE, ""), *_by_release(reader, "/usr/local", "cuda-")]
     paths += ["/usr/local/cuda/bin/ptxas", "/opt/cuda/bin/ptxas", "/usr/lib/nvidia-cuda-toolkit/bin/ptxas"]
     paths += [f"{site}/{wheel}" for wheel in WHEELS if site]
     seen: set[str] = set()
@@ -187,6 +166,12 @@ def _known_places(reader: Reader, site: str) -> tuple[str, ...]:
             seen.add(real)
             found.append(path)
     return tuple(found)
+
+
+def _by_release(reader: Reader, folder: str, prefix: str) -> list[str]:
+    matches = (re.fullmatch(re.escape(prefix) + r"(\d+)\.(\d+)", name, re.ASCII) for name in _listdir(reader, folder))
+    found = sorted(((int(m[1]), int(m[2]), m[0]) for m in matches if m), reverse=True)
+    return [f"{folder}/{name}/bin/ptxas" for _major, _minor, name in found]
 
 
 def _settings(request: Request, reader: Reader) -> tuple[Setting, ...]:
@@ -211,17 +196,14 @@ def _settings(request: Request, reader: Reader) -> tuple[Setting, ...]:
 
 def probe(path: str, kind: Kind, targets: Sequence[Arch], reader: Reader, timeout: float, scratch: Path) -> Ptxas:
     """Ask one binary for its version, then have it assemble every target."""
-    env = {"TMPDIR": str(scratch)}
-    said = reader.run([path, "--version"], timeout=timeout, env=env)
-    fault = _fault(path, said)
-    version = None if fault else parse.ptxas_version(said.out + "\n" + said.err)
-    if fault or version is None:
-        return Ptxas(path, kind, None, False, said.rc, _printed(said), fault or "garbage")
+    said = ask(path, reader, timeout, scratch)
+    if said.version is None:
+        return Ptxas(path, kind, None, False, said.exit_code, said.said, said.fault)
     for target in targets:
-        done, problem = _assemble(path, version, target, reader, timeout, scratch)
+        done, problem = _assemble(path, said.version, target, reader, timeout, scratch)
         if problem:
-            return Ptxas(path, kind, version, False, done.rc, problem)
-    return Ptxas(path, kind, version, True, 0, "")
+            return Ptxas(path, kind, said.version, False, done.rc, problem)
+    return Ptxas(path, kind, said.version, True, 0, "")
 
 
 def _assemble(
@@ -237,18 +219,9 @@ def _assemble(
     argv = [path, f"--gpu-name={target.name}", source, "-o", cubin]
     done = reader.run(argv, timeout=timeout, env={"TMPDIR": folder})
     if done.rc != 0:
-        return done, _printed(done) or f"{target.name}: exit code {done.rc}, and it says nothing"
-    # Exit code 0 alone is the word of whatever was run.
-    try:
-        text = reader.read(cubin)
-    except Unreadable:
-        text = ""
-    if text is None:
-        return done, f"{target.name}: exit code 0, but no object was written"
-    head = text[:20].encode("utf-8", "surrogateescape")[:20]
-    if head[:4] != b"\x7fELF" or head[18:20] != _EM_CUDA:
-        return done, f"{target.name}: exit code 0, but what was written is no CUDA object"
-    return done, ""
+        return done, printed(done) or f"{target.name}: exit code {done.rc}, and it says nothing"
+    _capability, wrong = cuda_object(cubin, reader)
+    return done, f"{target.name}: {wrong}" if wrong else ""
 
 
 _KERNEL = """
@@ -263,34 +236,6 @@ _KERNEL = """
   ret;
 }
 """
-
-
-def _fault(path: str, said: Completed) -> Fault:
-    if said.rc is not None:
-        return "failing" if said.rc else ""
-    # The text is in the language of the process: compare with what this process would say.
-    fault = next((fault for number, fault in _ERRORS.items() if said.problem == os.strerror(number)), None)
-    if fault == "denied" and os.path.isdir(path):
-        return "directory"
-    if fault == "missing" and os.path.exists(path):
-        return "uninterpreted"
-    return fault or ("hangs" if said.problem.endswith("stopped") else "unrunnable")
-
-
-_ERRORS: dict[int, Fault] = {
-    errno.ENOENT: "missing",
-    errno.ENOTDIR: "unreachable",
-    errno.ELOOP: "unreachable",
-    errno.EACCES: "denied",
-    errno.ENOEXEC: "unrunnable",
-}
-
-
-def _printed(done: Completed) -> str:
-    """What an operator needs to see: stderr, else the reason why nothing ran, else stdout."""
-    text = done.err.strip() or done.problem or done.out.strip()
-    clean = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
-    return clean if len(clean) <= MAX_STDERR else clean[: MAX_STDERR - 1] + "…"
 
 
 def _present(reader: Reader, path: str) -> bool:

@@ -8,27 +8,11 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import Version
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import Version
 
-# "Cuda compilation tools, release 13.0, V13.0.88": Triton reads `release X.Y`, so it is what
-# makes a text a version; V is the full one.
-_RELEASE = re.compile(r"release (\d{1,4})\.(\d{1,4})", re.ASCII)
-_FULL = re.compile(r"V(\d{1,4})\.(\d{1,4})\.(\d{1,9})", re.ASCII)
 _TRITON = re.compile(r"(\d{1,4})\.(\d{1,4})(?:\.(\d{1,9}))?(?![\d.])", re.ASCII)
 _ASSIGNED = re.compile(r"""^__version__\s*(?::\s*str\s*)?=\s*(["'])([^"']+)\1""", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-
-
-def ptxas_version(text: str) -> Version | None:
-    """The CUDA version out of ``ptxas --version``, None when the text names none."""
-    release = _RELEASE.search(text)
-    if release is None:
-        return None
-    major, minor = int(release[1]), int(release[2])
-    for full in _FULL.finditer(text):
-        if (int(full[1]), int(full[2])) == (major, minor):
-            return Version(major, minor, int(full[3]))
-    return Version(major, minor)
 
 
 def triton_version(text: str) -> Version | None:

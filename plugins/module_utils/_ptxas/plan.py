@@ -11,11 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import FAULTS, Arch
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
-    Arch,
     Compiled,
     Effect,
-    Fault,
     Observation,
     Ptxas,
     Setting,
@@ -25,19 +24,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.rules import Rules, cuda_for, rules_for, settable
 
 MAX_EXPLANATION = 600
-
-FAULTS: dict[Fault, str] = {
-    "missing": "it does not exist",
-    "unreachable": "its path leads nowhere",
-    "directory": "it is a directory",
-    "denied": "it may not be executed",
-    "uninterpreted": "the interpreter of this script does not exist",
-    "unrunnable": "this machine cannot execute it",
-    "failing": "its --version ends in an error",
-    "garbage": "its --version names no CUDA release",
-    "hangs": "it does not end",
-    "unjudged": "it was not run",
-}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import Arch, Fault, Kind, Version
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import Arch, Fault, Version
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import Kind
 
 PLAIN = "TRITON_PTXAS_PATH"
 BLACKWELL = "TRITON_PTXAS_BLACKWELL_PATH"

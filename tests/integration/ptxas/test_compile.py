@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import wheels
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.aot import compile_for
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.parse import triton_version
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.rules import rules_for
 from conftest import COMPILED, CUDAS, KEPT, Probe, available
@@ -42,7 +42,7 @@ class Installed:
 
     def compiles(self, arch: str, environment: dict[str, str], scratch: Path) -> tuple[bool, str]:
         """What really happens, without the probe's advice."""
-        done = compile_for(arch_of(arch), f"{self.venv}/bin/python", environment, HostReader(), 120, scratch)
+        done = compile_for(arch_of(arch, "ptxas"), f"{self.venv}/bin/python", environment, HostReader(), 120, scratch)
         assert "ModuleNotFoundError" not in done.stderr, done.stderr  # that would prove nothing about ptxas
         return done.ok, done.stderr
 
@@ -77,7 +77,7 @@ def test_forcing_a_cuda_does_what_the_probe_says(
     triton: Installed, cuda_release: str, arch: str, cuda: Callable[[str], str], probe: Probe, tmp_path: Path
 ) -> None:
     # The hyphened variable of 3.3 too: a process can have it, though no service can.
-    variable = triton.rules.variable(arch_of(arch))
+    variable = triton.rules.variable(arch_of(arch, "ptxas"))
     environment = {variable: cuda(cuda_release)}
     result = probe(venv=triton.venv, candidates=[], environment=environment, arch=arch)
     compiles, stderr = triton.compiles(arch, environment, tmp_path)
@@ -105,7 +105,7 @@ def test_forcing_a_broken_binary_does_what_the_probe_says(
         )
         path.chmod(0o644 if fault == "denied" else 0o755)
     arch = "sm_80"  # every release builds for it by itself, so that only the fault counts
-    variable = triton.rules.variable(arch_of(arch))
+    variable = triton.rules.variable(arch_of(arch, "ptxas"))
     environment = {variable: str(path)}
     result = probe(venv=triton.venv, candidates=[], environment=environment, arch=arch)
     compiles, stderr = triton.compiles(arch, environment, tmp_path)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas import rules
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.observe import probe as probe_one
 from conftest import CUDAS, TRITONS, Probe
 
@@ -115,7 +115,7 @@ def test_only_the_blackwell_variable_counts_from_3_6_on(
 @pytest.mark.parametrize("release", CUDAS)
 @pytest.mark.parametrize("gpu", GPUS)
 def test_what_each_cuda_assembles(gpu: str, release: str, cuda: Callable[[str], str], tmp_path: Path) -> None:
-    found = probe_one(cuda(release), "candidate", [arch_of(gpu)], HostReader(), 60, tmp_path)
+    found = probe_one(cuda(release), "candidate", [arch_of(gpu, "ptxas")], HostReader(), 60, tmp_path)
     needed = {"sm_80": "12.4", "sm_90a": "12.4", "sm_120": "12.8"}.get(gpu, "12.9")
     assert found.assembles is (tuple(map(int, release.split("."))) >= tuple(map(int, needed.split("."))))
     assert (found.stderr == "") is found.assembles

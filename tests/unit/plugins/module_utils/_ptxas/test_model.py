@@ -7,13 +7,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
-    MAX_CANDIDATES,
-    Arch,
-    Setting,
-    arch_of,
-    request_of,
-)
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import Arch, arch_of
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import MAX_CANDIDATES, Setting, request_of
 
 PARAMS: dict[str, Any] = {
     "venv": "/opt/v",
@@ -29,11 +24,11 @@ PARAMS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", ["sm_80", "sm_90a", "sm_120", "sm_121", "sm_121a", "sm_121f"])
 def test_targets(name: str) -> None:
-    assert arch_of(name).name == name
+    assert arch_of(name, "ptxas").name == name
 
 
 def test_a_target_has_parts() -> None:
-    assert arch_of("sm_121a") == Arch(121, "a")
+    assert arch_of("sm_121a", "ptxas") == Arch(121, "a")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +37,7 @@ def test_a_target_has_parts() -> None:
 )
 def test_what_is_no_target(text: str) -> None:
     with pytest.raises(InputError) as caught:
-        arch_of(text)
+        arch_of(text, "ptxas")
     assert caught.value.problem.key == "ptxas.arch"
 
 

@@ -12,19 +12,18 @@ from pathlib import Path
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import (
     MAX_STDERR,
-    Ptxas,
-    Request,
-    Setting,
     Version,
     arch_of,
+    scratch_folder,
 )
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import Ptxas, Request, Setting
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.observe import (
+    _by_release,
     find_triton,
     observe,
     probe,
-    scratch_folder,
 )
 
 VERSION = 'if [ "$1" = --version ]; then echo "Cuda compilation tools, release 13.0, V13.0.88"; exit 0; fi\n'
@@ -43,7 +42,7 @@ def script(path: Path, body: str, mode: int = 0o755) -> Path:
 def run(path: Path, tmp_path: Path, timeout: float = 10) -> Ptxas:
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
-    return probe(str(path), "candidate", [arch_of("sm_121a")], HostReader(), timeout, scratch)
+    return probe(str(path), "candidate", [arch_of("sm_121a", "ptxas")], HostReader(), timeout, scratch)
 
 
 def test_one_that_does_its_work(tmp_path: Path) -> None:
@@ -95,7 +94,7 @@ def test_a_liar_prints_a_good_version_and_cannot_assemble(
 def test_every_target_counts(tmp_path: Path) -> None:
     body = VERSION + 'case "$1" in *f) echo not this one >&2; exit 255;; esac\n' + HONEST
     path = str(script(tmp_path / "ptxas", body))
-    targets = [arch_of("sm_121a"), arch_of("sm_121f")]
+    targets = [arch_of("sm_121a", "ptxas"), arch_of("sm_121f", "ptxas")]
     assert not probe(path, "candidate", targets, HostReader(), 10, tmp_path).assembles
     assert probe(path, "candidate", targets[:1], HostReader(), 10, tmp_path).assembles
     # An object left from the first target must not stand in for the second.
@@ -207,7 +206,7 @@ def request_for(
     environment: tuple[Setting, ...] = (),
     environment_files: tuple[str, ...] = (),
 ) -> Request:
-    arch = arch_of("sm_121a")
+    arch = arch_of("sm_121a", "ptxas")
     return Request(str(tmp_path / "venv"), "", candidates, arch, environment, environment_files, False, 10)
 
 
@@ -223,7 +222,7 @@ def test_a_whole_environment(tmp_path: Path) -> None:
 def test_the_same_by_the_folder_of_the_package(tmp_path: Path) -> None:
     folder = site(tmp_path)
     script(tmp_path / "venv" / "bin" / "python", "")
-    request = Request("", str(folder / "triton"), (), arch_of("sm_121a"), (), (), False, 10)
+    request = Request("", str(folder / "triton"), (), arch_of("sm_121a", "ptxas"), (), (), False, 10)
     found = observe(request, HostReader())
     assert found.triton and found.python == str(tmp_path / "venv" / "bin" / "python")
 
@@ -302,7 +301,7 @@ def test_the_scratch_folder_is_private_and_goes_even_after_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(RuntimeError), scratch_folder() as scratch:
+    with pytest.raises(RuntimeError), scratch_folder("ptxas") as scratch:
         assert scratch.stat().st_mode & 0o777 == 0o700
         (scratch / "left").mkdir()
         raise RuntimeError
@@ -311,6 +310,23 @@ def test_the_scratch_folder_is_private_and_goes_even_after_a_failure(
 
 def test_without_room_for_scratch_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    with pytest.raises(NodeError) as caught, scratch_folder():
+    with pytest.raises(NodeError) as caught, scratch_folder("ptxas"):
         pass
     assert "TMPDIR" in caught.value.problem.fix
+
+
+def test_places_with_a_release_come_newest_first(tmp_path: Path) -> None:
+    for name in (
+        "cuda-9.2",
+        "cuda-13.0",
+        "cuda-12.10",
+        "cuda-12.9",
+        "cuda",
+        "cuda-13.0.1",
+        "cuda-13.0-0123456789abcdef",
+    ):
+        (tmp_path / name).mkdir()
+    assert _by_release(HostReader(), str(tmp_path), "cuda-") == [
+        f"{tmp_path}/cuda-{release}/bin/ptxas" for release in ("13.0", "12.10", "12.9", "9.2")
+    ]
+    assert _by_release(HostReader(), str(tmp_path / "none"), "") == []

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import Version
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import Version, release_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.parse import (
     assigned_version,
     environment_file,
     metadata_version,
-    ptxas_version,
     triton_version,
 )
 from hypothesis import given
@@ -44,7 +43,7 @@ number = st.integers(0, 9999)
     ],
 )
 def test_ptxas_version(text: str, version: Version | None) -> None:
-    assert ptxas_version(text) == version
+    assert release_of(text) == version
 
 
 @given(before=st.text(), major=number, minor=number, patch=number, after=st.text())
@@ -52,14 +51,14 @@ def test_ptxas_version_finds_what_was_written(before: str, major: int, minor: in
     if "release" in before:
         return
     text = f"{before}\nCuda compilation tools, release {major}.{minor}, V{major}.{minor}.{patch}\n{after}"
-    assert ptxas_version(text) == Version(major, minor, patch)
+    assert release_of(text) == Version(major, minor, patch)
 
 
 @given(st.text())
 def test_no_text_upsets_a_parser(text: str) -> None:
-    for parse in (ptxas_version, triton_version):
+    for parse in (release_of, triton_version):
         found = parse(text)
-        assert found is None or parse(f"release {found.short}, V{found}" if parse is ptxas_version else str(found))
+        assert found is None or parse(f"release {found.short}, V{found}" if parse is release_of else str(found))
     for name, value in environment_file(text).items():
         assert name.isidentifier() and name.isascii() and isinstance(value, str)
     assert isinstance(assigned_version(text), str)

@@ -6,17 +6,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import Arch, Fault, Version, arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import (
-    Arch,
     Compiled,
-    Fault,
     Kind,
     Observation,
     Ptxas,
     Setting,
     Triton,
-    Version,
-    arch_of,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.plan import (
     MAX_EXPLANATION,
@@ -30,7 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 FOLDER = "/venv/lib/python3.12/site-packages/triton"
-SPARK = arch_of("sm_121a")
+SPARK = arch_of("sm_121a", "ptxas")
 # CUDA versions of ptxas and ptxas-blackwell in the wheels, as measured.
 HOLDS = {
     "3.1.0": ("12.4.99", ""),
@@ -108,14 +105,14 @@ def test_the_whole_table(triton: str, release: str) -> None:
 @pytest.mark.parametrize("triton", TABLE)
 @pytest.mark.parametrize("gpu", ["sm_80", "sm_90a"])
 def test_older_gpus_need_nothing(triton: str, gpu: str) -> None:
-    arch = arch_of(gpu)
+    arch = arch_of(gpu, "ptxas")
     found = judge(seen(triton, cuda("13.0", arch), arch=arch), arch)
     assert (found.verdict, found.environment) == ("ok", {})
 
 
 @pytest.mark.parametrize(("triton", "verdict"), [("3.2.0", "unrepairable"), ("3.3.1", "ok"), ("3.4.0", "ok")])
 def test_sm_120_is_known_to_cuda_12_8(triton: str, verdict: str) -> None:
-    arch = arch_of("sm_120")
+    arch = arch_of("sm_120", "ptxas")
     assert judge(seen(triton, arch=arch), arch).verdict == verdict
 
 
@@ -162,7 +159,7 @@ def test_set_already_is_the_same_verdict_and_works_now() -> None:
 
 @pytest.mark.parametrize("triton", ["3.1.0", "3.2.0", "3.3.1", "3.4.0"])
 def test_cuda_13_forced_on_an_old_triton_breaks_every_gpu(triton: str) -> None:
-    arch = arch_of("sm_80")
+    arch = arch_of("sm_80", "ptxas")
     found = judge(seen(triton, cuda("13.0", arch), arch=arch, **{PLAIN: "/usr/local/cuda-13.0/bin/ptxas"}), arch)
     assert (found.verdict, found.environment, found.unset) == ("forced_ok", {}, (PLAIN,))
     assert found.works_now is False
@@ -229,7 +226,7 @@ def test_the_hyphened_variable_works_and_still_nothing_can_set_it() -> None:
     ],
 )
 def test_a_broken_binary_that_is_forced(triton: str, fault: Fault, effect: str) -> None:
-    arch = arch_of("sm_80")
+    arch = arch_of("sm_80", "ptxas")
     found = judge(seen(triton, broken("/x/ptxas", fault), arch=arch, **{PLAIN: "/x/ptxas"}), arch)
     assert found.current[0].effect == effect
     assert found.works_now is (effect == "ignored")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import Version, arch_of
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import Version, arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.rules import (
     BLACKWELL,
     HYPHENED,
@@ -45,7 +45,7 @@ def test_rows_are_in_order_and_the_last_is_the_newest_read() -> None:
     ],
 )
 def test_which_variable_counts(version: str, gpu: str, variable: str) -> None:
-    assert rules_for(triton(version))[0].variable(arch_of(gpu)) == variable
+    assert rules_for(triton(version))[0].variable(arch_of(gpu, "ptxas")) == variable
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_which_variable_counts(version: str, gpu: str, variable: str) -> None:
     ],
 )
 def test_what_triton_calls_a_gpu(version: str, gpu: str, name: str) -> None:
-    assert rules_for(triton(version))[0].target(arch_of(gpu)).name == name
+    assert rules_for(triton(version))[0].target(arch_of(gpu, "ptxas")).name == name
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_systemd_and_shells_can_set() -> None:
     ],
 )
 def test_which_ptx_version_is_written(gpu: str, cuda: str, isa: str) -> None:
-    assert isa_for(arch_of(gpu), triton(cuda)) == isa
+    assert isa_for(arch_of(gpu, "ptxas"), triton(cuda)) == isa
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ def test_which_ptx_version_is_written(gpu: str, cuda: str, isa: str) -> None:
     [("sm_121a", "12.9"), ("sm_120", "12.8"), ("sm_100", "12.7"), ("sm_110a", "13.0"), ("sm_80", ""), ("sm_130", "")],
 )
 def test_which_cuda_brought_a_target(gpu: str, cuda: str) -> None:
-    assert cuda_for(arch_of(gpu)) == cuda
+    assert cuda_for(arch_of(gpu, "ptxas")) == cuda
