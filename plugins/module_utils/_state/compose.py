@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, Plan
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import ControlSpec, Document
@@ -32,12 +32,14 @@ class Look:
     """What one look found: the document that follows from it, actions of its own, facts for the result.
 
     left_out: controls that this declaration does not ask for, each with why; they are ``not_selected``.
+    unsupported: why this system cannot have what is declared: a check knows nothing, a run refuses.
     """
 
-    controls: tuple[ControlSpec, ...]
+    controls: tuple[ControlSpec, ...] = ()
     actions: Mapping[str, Action] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unsupported: str = ""
 
 
 class Composed:
@@ -57,6 +59,7 @@ class Composed:
         self._look = look
         self._order = tuple(controls)
         self._state = EnsureState(Document(role, ()))
+        self._unsupported = ""
         known = [name for name in controls if name != f"{role}/file_extra"]
         for number, name in enumerate(params["skip_controls"]):
             if name not in known:
@@ -72,14 +75,30 @@ class Composed:
         look = self._look(reader)
         document = Document(self.role, look.controls, skipped=self.skipped, confirmed=self.confirmed)
         self._state = EnsureState(document, look.actions)
+        self._unsupported = look.unsupported
+        if look.unsupported:
+            return Plan(tuple(self._not_looked_at(name) for name in self._order))
         found = self._state.plan(reader)
         there = {control.id for control in found.controls}
         rest = (Control(name, "not_selected", reason=why) for name, why in look.left_out.items() if name not in there)
         verdicts = sorted((*found.controls, *rest), key=lambda control: self._order.index(control.id))
         return replace(found, controls=tuple(verdicts), facts={**found.facts, **look.facts})
 
+    def _not_looked_at(self, name: str) -> Control:
+        if name in self.skipped:
+            return Control(name, "not_selected", reason=f"named in {self.role}_skip_controls")
+        return Control(name, "unknown", reason=self._unsupported)
+
     def apply(self, plan: Plan, reader: Reader, writer: Writer) -> None:
         self._state.apply(plan, reader, writer)
 
     def settle(self, left: Plan, reader: Reader, writer: Writer) -> None:
+        if self._unsupported:
+            raise NodeError(
+                "compose.unsupported",
+                wanted=f"{self.title} as declared",
+                found=self._unsupported,
+                why="nothing was changed: what is made for another system would not run",
+                fix="declare what this system can have, or leave the role out on this host",
+            )
         self._state.settle(left, reader, writer)

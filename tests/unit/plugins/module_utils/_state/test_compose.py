@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Assertion, ControlSpec, File
@@ -73,6 +73,17 @@ def test_what_is_not_asked_for_is_said_in_its_place():
         ("demo/file_extra", "not_selected"),
     ]
     assert plan.controls[0].reason == "no file is declared"
+
+
+def test_a_system_that_cannot_have_it_is_unknown_and_a_run_refuses():
+    node, params = FakeNode(), {"skip_controls": ["demo/file"], "confirm": []}
+    subject = Composed("demo", CONTROLS, params, lambda _reader: Look(unsupported="no apt here"))
+    plan = subject.plan(node)
+    assert states(plan) == {"demo/file": "not_selected", "demo/level": "unknown", "demo/file_extra": "unknown"}
+    assert plan.controls[1].reason == "no apt here" and plan.steps == ()
+    with pytest.raises(NodeError, match="no apt here"):
+        converge(subject, plan, node, node)
+    assert node.effects == []
 
 
 @pytest.mark.parametrize("name", ["demo/lvel", "demo/file_extra"])
