@@ -67,6 +67,8 @@ def nodes() -> tuple[Need, ...]:
 
 # The longest layer by far: it takes as long as all the others together, and shares no place with them.
 BESIDE = "nodes"
+# Toolkits belong to root.
+ROOT_RIGHTS = Need("root", lambda: "" if os.geteuid() == 0 else "not running as root")
 UNITS = "tests/unit/plugins/module_utils"
 LAYERS = (
     Layer(
@@ -133,6 +135,12 @@ LAYERS = (
         "the verdicts on ptxas and Triton hold for the real binaries",
         (pytest("ptxas", "tests/integration/ptxas"),),
         (present("tests/integration/ptxas"),),
+    ),
+    Layer(
+        "cuda",
+        "a CUDA toolkit of NVIDIA's wheels is installed and builds for the GPU, and what is missing is named",
+        (pytest("cuda", "tests/integration/cuda"),),
+        (present("tests/integration/cuda"), ROOT_RIGHTS, tool("g++", "g++")),
     ),
     Layer(
         "drift",

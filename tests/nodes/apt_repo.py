@@ -31,7 +31,7 @@ SIGNER = "Stand-in packages for tests <nodes@test.invalid>"
 class Package:
     """One binary package.
 
-    files: absolute path → content; content that starts with ``#!`` is made executable.
+    files: absolute path → content; text that starts with ``#!`` is made executable, a file as it is.
     conffiles: those of ``files`` that dpkg must treat as the administrator's own.
     unit: file name of a systemd unit → its text, put into /usr/lib/systemd/system.
     fields: any further control field, such as ``{"Breaks": "x (<< 2)"}``.
@@ -45,7 +45,7 @@ class Package:
     provides: str = ""
     conflicts: str = ""
     replaces: str = ""
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | Path] = field(default_factory=dict)
     conffiles: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
     preinst: str = ""
@@ -83,32 +83,37 @@ class Package:
             root = Path(scratch) / "root"
             units = {f"/usr/lib/systemd/system/{name}": text for name, text in self.units.items()}
             for path, content in {**self.files, **units}.items():
-                _put(root / path.lstrip("/"), content, 0o755 if content.startswith("#!") else 0o644)
-            _put(root / "DEBIAN/control", self.control(), 0o644)
+                _put(root / path.lstrip("/"), content)
+            _put(root / "DEBIAN/control", self.control())
             if self.conffiles:
-                _put(root / "DEBIAN/conffiles", "".join(f"{path}\n" for path in self.conffiles), 0o644)
+                _put(root / "DEBIAN/conffiles", "".join(f"{path}\n" for path in self.conffiles))
             for script in ("preinst", "postinst", "prerm", "postrm"):
                 if text := getattr(self, script):
-                    _put(root / "DEBIAN" / script, text, 0o755)
+                    _put(root / "DEBIAN" / script, text)
+                    (root / "DEBIAN" / script).chmod(0o755)
             for folder, _subfolders, _files in os.walk(root):
                 Path(folder).chmod(0o755)
-            # xz is dpkg-deb's default and takes longer than all the rest on such small files.
-            run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", root, target])
+            # To compress takes longer than all the rest, and nobody downloads them.
+            run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", root, target])
         target.chmod(0o644)
         return target
 
 
-def _put(path: Path, content: str, mode: int) -> None:
+def _put(path: Path, content: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
-    path.chmod(mode)
+    if isinstance(content, Path):
+        shutil.copy(content, path)
+    else:
+        path.write_text(content)
+        path.chmod(0o755 if content.startswith("#!") else 0o644)
 
 
 class AptRepo:
-    """A flat signed repository in ``APT/<name>``."""
+    """A flat signed repository in ``APT/<name>``. ``label``: what pins know it by; the name if it is empty."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, label: str = "") -> None:
         self.name = name
+        self.label = label or name
         self.directory = APT / name
 
     @property
@@ -125,7 +130,7 @@ class AptRepo:
             package.build(fresh)
         for deb in debs:
             (fresh / deb.name).hardlink_to(deb)
-        _index_and_sign(fresh, self.name)
+        _index_and_sign(fresh, self.label)
         shutil.rmtree(self.directory, ignore_errors=True)
         fresh.rename(self.directory)
 
@@ -146,9 +151,9 @@ def _index_and_sign(directory: Path, label: str) -> None:
     shell = "cd {} && apt-ftparchive {} . > {}"
     where = f"'{directory}'"
     run(["sh", "-c", shell.format(where, "packages", "Packages")], timeout=300)
-    options = f"-o APT::FTPArchive::Release::Label={label} -o APT::FTPArchive::Release::Suite=./ release"
+    options = ["-o", f"APT::FTPArchive::Release::Label={label}", "-o", "APT::FTPArchive::Release::Suite=./"]
     # Written elsewhere first: a Release that exists while it is being made lists itself.
-    release = run(["apt-ftparchive", *options.split(), directory])
+    release = run(["apt-ftparchive", *options, "release", directory])
     (directory / "Release").write_text(release)
     with _keyring() as home:
         run(["gpg", "--homedir", home, "--batch", "--yes", "--clearsign", "-o", directory / "InRelease",

@@ -9,6 +9,8 @@ A platform has a name and groups, as anywhere, and may say:
     mounts: ["/on/host:/on/node"]
     triton: "3.5.1"     the real binaries of that release, where role ptxas looks by default
     cuda: "13.0.88"     the real ptxas of that release, in /usr/local/cuda-<major.minor>/bin
+    toolkit: "13.0"     a whole toolkit of that release, in /usr/local/cuda-13.0
+    cuda_wheels: true   NVIDIA's wheels of a toolkit, in /srv/cuda
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 # In front of the installed molecule only for what is imported here: nodes and wheels.
-sys.path[:0] = [str(HERE), str(HERE.parent / "integration" / "ptxas")]
+sys.path[:0] = [str(HERE), *(str(HERE.parent / "integration" / name) for name in ("ptxas", "cuda"))]
 
 import identity
 import image
 import nodes
+import parts
 import wheels
 
 SITE_PACKAGES = "/opt/nusy/vllm/current/lib/python3.13/site-packages"
@@ -41,6 +44,10 @@ def create(platforms: list[dict[str, Any]]) -> list[dict[str, object]]:
         if version := platform.get("cuda"):
             folder = f"/usr/local/cuda-{'.'.join(version.split('.')[:2])}/bin"
             mounts.append(f"{wheels.ptxas('nvidia-cuda-nvcc', version).parent}:{folder}")
+        if release := platform.get("toolkit"):
+            mounts.append(f"{parts.toolkit()}:/usr/local/cuda-{release}")
+        if platform.get("cuda_wheels"):
+            mounts.append(f"{parts.wheels()}:/srv/cuda")
         nodes.up([platform["name"]], flavour=platform.get("flavour", "base"), mounts=mounts)
     return [
         {

@@ -151,6 +151,8 @@ def kept(machine: testing.Machine, item: str, promise: Mapping[str, Any], after:
             return bool(seen) and promise == {"": " ".join(seen)}
         case "file":
             return bool(seen) and machine.read(name).rstrip("\n") == promise[""]
+        case "link":
+            return bool(seen) and promise == {"": f"to {seen[-1]}"}
         case "user" | "group":
             return promise == {"": "present"} and bool(seen)
     return False

@@ -18,8 +18,9 @@ from typing import Any
 import outside
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ptxas"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("ptxas", "cuda")]
 
+import parts
 import wheels
 
 SITE = "site.yml"
@@ -30,6 +31,8 @@ EXTRA = {
     "ptxas_venv": VENV,
     # Only the binaries of the wheels are on the nodes; real compiles are proven by the ptxas layer.
     "ptxas_compile": False,
+    # The host compiler that nvcc needs comes with this very run; whole proofs are in test_cuda.py.
+    "cuda_toolchain_compile": False,
     "spark_local": False,
 }
 CONTROLS = {
@@ -42,20 +45,26 @@ CONTROLS = {
     "prereqs/root_state",
     "prereqs/root_code",
     "prereqs/root_models",
+    # Not of the source "existing": cuda_toolchain/{key,repository,file_extra}.
+    "cuda_toolchain/toolkit",
+    "cuda_toolchain/components",
+    "cuda_toolchain/link",
+    "cuda_toolchain/builds",
     "ptxas/assembles",
     "ptxas/environment",
     "ptxas/file_extra",
 }
+# What follows from read-only mounts: it is right from the beginning, and cannot be broken by hand.
+MOUNTED = {"cuda_toolchain/toolkit", "cuda_toolchain/components", "cuda_toolchain/builds"}
 
 
 @pytest.fixture(scope="module")
 def site(make_node, tmp_path_factory) -> Iterator[Site]:
     machines = []
-    cuda = wheels.ptxas("nvidia-cuda-nvcc", "13.0.88").parent
     for version in ("3.5.1", "3.6.0"):
         packages = wheels.binaries("triton", version)
         machine = make_node(
-            mounts=(f"{packages}:{VENV}/lib/python3.13/site-packages", f"{cuda}:/usr/local/cuda-13.0/bin")
+            mounts=(f"{packages}:{VENV}/lib/python3.13/site-packages", f"{parts.toolkit()}:/usr/local/cuda-13.0")
         )
         machines.append(machine)
     # Before the first look: nodes know each other by name, so a new one changes the others' /etc/hosts.
@@ -100,7 +109,7 @@ class Site:
 
     def evidence(self, name: str, machine: Any) -> dict[str, dict[str, Any]]:
         """What the own modules returned, by control: not yet through the report."""
-        modules = ("ensure_state", "ptxas_environment")
+        modules = ("ensure_state", "cuda_toolchain", "ptxas_environment")
         results = [entry for module in modules for entry in self.runs[name].of(host=machine.name, action=module)]
         return {control["id"]: control for entry in results for control in entry["result"]["controls"]}
 
@@ -142,7 +151,7 @@ def test_a_check_of_a_bare_node_fails_nowhere_and_touches_nothing(site):
         assert site.changes("bare", "checked", machine) == {}
         states = site.states("bare check", machine)
         assert set(states) == CONTROLS
-        expected = CONTROLS - {"ptxas/assembles", "ptxas/file_extra"}
+        expected = CONTROLS - MOUNTED - {"ptxas/assembles", "ptxas/file_extra"}
         assert {name for name, state in states.items() if state == "drifted"} == expected
 
 
@@ -196,7 +205,7 @@ def test_a_second_apply_changes_nothing_and_a_check_is_empty(site):
 def test_the_report_counts_what_the_controls_say(site):
     summary = site.runs["clean check"].report["summary"]
     assert (summary["drifted"], summary["unknown"], summary["hosts"]) == (0, 0, 2)
-    assert site.runs["bare check"].report["summary"]["drifted"] == 2 * 10
+    assert site.runs["bare check"].report["summary"]["drifted"] == 2 * 11
 
 
 def test_from_outside_the_nodes_are_as_declared(site):
@@ -234,6 +243,7 @@ DAMAGE = {
     "prereqs/root_state": "chown nusy /var/lib/nusy; chmod 0700 /var/lib/nusy",
     "prereqs/root_code": "chmod 0700 /opt/nusy",
     "prereqs/root_models": "rmdir /srv/models",
+    "cuda_toolchain/link": "ln -sfn /usr/local/lib/nusy/cuda/12.9 /usr/local/cuda",
     "ptxas/environment": f"sed -i 's/^# Made.*/# Unmade/; s/cuda-13.0/cuda-12.0/' {ENVIRONMENT}",
     "ptxas/file_extra": f"echo SOMETHING_ELSE=1 >> {ENVIRONMENT}",
 }
@@ -241,12 +251,12 @@ DAMAGE = {
 
 def test_every_control_has_its_damage():
     """One cannot be broken by hand on a node: which ptxas assembles follows from read-only wheels."""
-    assert set(DAMAGE) == CONTROLS - {"ptxas/assembles"}
+    assert set(DAMAGE) == CONTROLS - MOUNTED - {"ptxas/assembles"}
 
 
 # Two at a time, one on each node: a round costs a check and a repair of both.
 NAMES = list(DAMAGE)
-ROUNDS = list(zip(NAMES[::2], [*NAMES[1::2], NAMES[0]], strict=True))
+ROUNDS = list(zip(NAMES[::2], [*NAMES[1::2], *NAMES[: len(NAMES) % 2]], strict=True))
 
 
 @pytest.mark.parametrize("pair", ROUNDS, ids=" and ".join)
