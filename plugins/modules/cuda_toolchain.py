@@ -23,6 +23,8 @@ notes:
   - Programs below a prefix that somebody else than root decides about are run with their rights.
   - On DGX OS no repository is added, whatever is declared; the one of the system is adopted.
   - No toolkit and no package is ever removed.
+  - Proxy variables, C(SSL_CERT_FILE), C(REQUESTS_CA_BUNDLE) and C(PIP_CERT) of the task's environment are handed on to
+    pip, nothing else of it and no configuration file.
   - The proof uses the C(g++) that C(nvcc) finds in the folders of the system. Without one, the control
     C(cuda_toolchain/builds) is unknown and says what C(ptxas) alone can do.
   - C(cuobjdump) and C(nvdisasm) only read what was built, and may be of a later release of the same major

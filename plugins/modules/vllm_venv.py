@@ -179,7 +179,8 @@ notes:
   - Name C(current/bin/<program>) in units, not C(current/bin/python). The programs carry the path of
     their generation, while a Python that is started through the link looks for modules through the
     link, and after a switch in another generation than it began with.
-  - Proxy variables and C(SSL_CERT_FILE) of the task's environment are handed on to the package tool.
+  - Proxy variables, C(SSL_CERT_FILE), C(REQUESTS_CA_BUNDLE) and C(PIP_CERT) of the task's environment are handed on
+    to the package tool.
 author:
   - The nusy.dgx_spark maintainers (@nusy)
 """

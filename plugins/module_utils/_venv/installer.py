@@ -22,7 +22,11 @@ INSTALL_SECONDS = 7200.0
 # pip installs into an environment other than its own since this release.
 LEAST_PIP = "22.3"
 # What a site behind a proxy or with its own authority sets for the task.
-HANDED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+# pip before 24.2 asks the last two, and not OpenSSL's.
+HANDED_ON = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "PIP_CERT"),
+)
 
 
 @dataclass(frozen=True)
