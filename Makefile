@@ -48,7 +48,7 @@ docs: ## Variable tables of the roles, and the documentation as HTML in build/do
 	@$(PYTHON) tests/tools/readme.py
 	@$(PYTHON) tests/tools/artefact.py docs
 
-lock: ## Resolve requirements/*.in again into hash-locked *.lock
+lock: ## Resolve requirements/*.in and the locks that go to nodes again, hash-locked
 	$(call bootstrap,test)
 	@$(PYTHON) tests/tools/lock.py $(ARGS)
 

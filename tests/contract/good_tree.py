@@ -56,6 +56,11 @@ argument_specs:
     options:
       demo_user: {description: Who., type: str, default: nusy}
       demo_items: {description: What., type: list, elements: str, default: [a]}
+      demo_blocklist:
+        description: Never these.
+        type: list
+        elements: dict
+        default: [{distribution: b, versions: ["1.0"], reason: It bites}]
 """
 CONTROLS = """
 controls:
@@ -108,7 +113,9 @@ TEXTS = {
     "docs/guides/inventory.md": "# inventory\n<!-- begin variables -->\n<!-- end variables -->\n",
     "roles/demo/README.md": "# demo\n<!-- begin variables -->\n<!-- end variables -->\n"
     "<!-- begin controls -->\n<!-- end controls -->\n",
-    "roles/demo/defaults/main.yml": "demo_user: \"{{ spark_user | default('nusy') }}\"\ndemo_items: [a]\n",
+    "roles/demo/defaults/main.yml": "demo_user: \"{{ spark_user | default('nusy') }}\"\ndemo_items: [a]\n"
+    "demo_blocklist: [{distribution: b, versions: ['1.0'], reason: It bites}]\n",
+    "roles/demo/files/set/1-a.lock": f"b==1.1 --hash=sha256:{'0' * 64}\n",
     "roles/demo/vars/main.yml": "__demo_x: 1\n",
     "roles/demo/meta/main.yml": "dependencies: []\n",
     "roles/demo/meta/argument_specs.yml": SPECS,

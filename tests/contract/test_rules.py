@@ -19,6 +19,8 @@ UTILS = "plugins/module_utils/_demo/plan.py"
 
 # rule, file, old text ("" appends; None removes the file), new text, what the finding says
 BREAKS = [
+    ("no_lock_holds_a_blocked_release", ROLE + "files/set/1-a.lock", "b==1.1", "b==1.0", "It bites"),
+    ("no_lock_holds_a_blocked_release", ROLE + "files/set/1-a.lock", "", "c==1.0", "has no --hash"),
     ("role_has_every_part", ROLE + "README.md", None, "", "README.md is missing"),
     ("role_has_every_part", "molecule/demo/molecule.yml", None, "", "no scenario"),
     ("role_has_every_part", "molecule/demo/verify.yml", None, "", "verifies nothing"),

@@ -8,6 +8,7 @@ A platform has a name and groups, as anywhere, and may say:
     flavour: base | full | dgx
     mounts: ["/on/host:/on/node"]
     triton: "3.5.1"     the real binaries of that release, where role ptxas looks by default
+    wheels: true        tiny wheels in /srv/wheels, with locks beside them, also in build/cache/wheelhouse
     cuda: "13.0.88"     the real ptxas of that release, in /usr/local/cuda-<major.minor>/bin
     toolkit: "13.0"     a whole toolkit of that release, in /usr/local/cuda-13.0
     cuda_wheels: true   NVIDIA's wheels of a toolkit, in /srv/cuda
@@ -21,16 +22,21 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-# In front of the installed molecule only for what is imported here: nodes and wheels.
-sys.path[:0] = [str(HERE), *(str(HERE.parent / "integration" / name) for name in ("ptxas", "cuda"))]
+# In front of the installed molecule only for what is imported here.
+sys.path[:0] = [
+    str(HERE),
+    str(HERE.parent / "tools"),
+    *(str(HERE.parent / "integration" / name) for name in ("ptxas", "cuda")),
+]
 
 import identity
 import image
 import nodes
 import parts
+import wheelhouse
 import wheels
 
-SITE_PACKAGES = "/opt/nusy/vllm/current/lib/python3.13/site-packages"
+SITE_PACKAGES = "/opt/nusy/venvs/vllm/current/lib/python3.13/site-packages"
 
 
 def create(platforms: list[dict[str, Any]]) -> list[dict[str, object]]:
@@ -41,6 +47,8 @@ def create(platforms: list[dict[str, Any]]) -> list[dict[str, object]]:
         mounts = list(platform.get("mounts", []))
         if version := platform.get("triton"):
             mounts.append(f"{wheels.binaries('triton', version)}:{SITE_PACKAGES}")
+        if platform.get("wheels"):
+            mounts.append(f"{wheelhouse.demo(HERE.parents[1] / 'build' / 'cache' / 'wheelhouse')}:/srv/wheels")
         if version := platform.get("cuda"):
             folder = f"/usr/local/cuda-{'.'.join(version.split('.')[:2])}/bin"
             mounts.append(f"{wheels.ptxas('nvidia-cuda-nvcc', version).parent}:{folder}")

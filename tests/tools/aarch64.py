@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every lock that goes to a node resolves there: aarch64, Python 3.12, wheels only, hashes right.
 
-usage: aarch64.py       Looks for roles/*/files/*.lock. Reads the package index, installs nothing.
+usage: aarch64.py       Looks for roles/*/files/**/*.lock. Reads the package index, installs nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tomllib
@@ -17,12 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 # pylock.toml names the very wheels that would be installed on that platform, with their hashes.
 COMPILE = (
     "pip", "compile", "--quiet", "--no-deps", "--only-binary", ":all:", "--no-header", "--format", "pylock.toml",
-    "--python-platform", "aarch64-unknown-linux-gnu", "--python-version", "3.12",
+    "--python-platform", "aarch64-manylinux_2_39", "--python-version", "3.12",  # Ubuntu 24.04: glibc 2.39
 )  # fmt: skip
 
 
 def problems(lock: Path) -> list[str]:
-    found = ROOT / "build" / "aarch64" / lock.parent.parent.name / "pylock.toml"
+    found = ROOT / "build" / "aarch64" / f"{lock.parent.name}-{lock.stem}" / "pylock.toml"
     found.parent.mkdir(parents=True, exist_ok=True)
     found.unlink(missing_ok=True)
     uv, cache = Path(sys.executable).parent / "uv", ROOT / "build" / "cache" / "uv"
@@ -39,15 +40,15 @@ def problems(lock: Path) -> list[str]:
 
 
 def main() -> int:
-    locks = sorted(ROOT.glob("roles/*/files/*.lock"))
+    locks = sorted(ROOT.glob("roles/*/files/**/*.lock"))
     if not locks:
         print("no role ships a lock for the node yet")
         return 1
     failed = False
-    for lock in locks:
-        found = problems(lock)
-        failed = failed or bool(found)
-        print(f"{lock.relative_to(ROOT)}: {'; '.join(found) or 'resolves'}", flush=True)
+    with ThreadPoolExecutor(4) as pool:  # they wait for the index
+        for lock, found in zip(locks, pool.map(problems, locks), strict=True):
+            failed = failed or bool(found)
+            print(f"{lock.relative_to(ROOT)}: {'; '.join(found) or 'resolves'}", flush=True)
     return int(failed)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Resolve requirements/*.in again into *.lock, every file with its hash.
+"""Resolve requirements/*.in again into *.lock, every file with its hash; then the locks that go to nodes.
 
 usage: lock.py [--upgrade] [NAME …]      without --upgrade what is locked stays as it is
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+
+import node_locks
 
 ROOT = Path(__file__).resolve().parents[2]
 # The oldest Python that a lock must install on, where it is not the controller's.
@@ -33,7 +35,7 @@ def main(arguments: list[str]) -> int:
         if code := subprocess.run(argv, cwd=ROOT, check=False).returncode:
             return code
         print(f"requirements/{name}.lock")
-    return 0
+    return 0 if names != every else node_locks.main(upgrade)
 
 
 if __name__ == "__main__":

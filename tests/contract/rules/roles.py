@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import SparkError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import lock
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.model import Stage
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.parse import refuse_blocked
 from readme import SHARED as SHARED_TABLE
 from readme import rendered, rendered_guide
 
@@ -35,6 +39,7 @@ MAGIC = {"group_names", "inventory_hostname", "play_hosts", "playbook_dir", "rol
 JUDGES = {
     "nusy.dgx_spark.cuda_toolchain": "plugins/module_utils/_cuda/model.py",
     "nusy.dgx_spark.ptxas_environment": "plugins/module_utils/_ptxas/subject.py",
+    "nusy.dgx_spark.vllm_venv": "plugins/module_utils/_venv/model.py",
 }
 # A shared input of the inventory with the default that the spec names.
 SHARED = re.compile(r"\{\{ *spark_[a-z0-9_]+ *\| *default\((?P<value>.*)\) *\}\}\Z")
@@ -275,7 +280,22 @@ def every_role_is_played(tree: Tree) -> Iterator[str]:
             yield f"roles/{role.name} has no play in which its tag is its name"
 
 
+def no_lock_holds_a_blocked_release(tree: Tree) -> Iterator[str]:
+    """Judged by the module's own code, for every lock and every blocklist that the tree ships."""
+    for role in tree.roles:
+        for name, spec in tree.options(role).items():
+            if not name.endswith("_blocklist"):
+                continue
+            for path in sorted((role / "files").glob("**/*.lock")):
+                try:
+                    pins = lock.parse(path.read_text("utf-8"), tree.relative(path))
+                    refuse_blocked((Stage("any", pins),), spec["default"])
+                except SparkError as error:
+                    yield f"{tree.relative(path)}: {error.problem.found}: {error.problem.why}"
+
+
 RULES = (
+    no_lock_holds_a_blocked_release,
     role_has_every_part,
     defaults_and_specs_say_the_same,
     readme_tables_are_current,
