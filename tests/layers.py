@@ -48,7 +48,7 @@ def interpreter(which: str) -> Need:
 
 
 def no_locks() -> str:
-    return "" if any(ROOT.glob("roles/*/files/*.lock")) else "no role ships a lock for the node yet"
+    return "" if any(ROOT.glob("roles/*/files/**/*.lock")) else "no role ships a lock for the node yet"
 
 
 def nodes() -> tuple[Need, ...]:
@@ -141,6 +141,12 @@ LAYERS = (
         "a CUDA toolkit of NVIDIA's wheels is installed and builds for the GPU, and what is missing is named",
         (pytest("cuda", "tests/integration/cuda"),),
         (present("tests/integration/cuda"), ROOT_RIGHTS, tool("g++", "g++")),
+    ),
+    Layer(
+        "venv",
+        "environments survive runs that are cut off, full disks and bad indexes; the small lock installs and works",
+        (pytest("venv", "tests/integration/venv"),),
+        (present("tests/integration/venv"), ROOT_RIGHTS, tool("unshare")),
     ),
     Layer(
         "drift",
