@@ -22,7 +22,11 @@ def node(make_node):
     packages = wheels.binaries("triton", "3.5.1")
     cuda = wheels.ptxas("nvidia-cuda-nvcc", "13.0.88").parent
     return make_node(
-        mounts=(f"{packages}:{test_site.VENV}/lib/python3.13/site-packages", f"{cuda}:/usr/local/cuda-13.0/bin")
+        mounts=(
+            f"{packages}:{test_site.VENV}/lib/python3.13/site-packages",
+            f"{cuda}:/usr/local/cuda-13.0/bin",
+            f"{test_site.WHEELS}:/srv/wheels",
+        )
     )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The promise of the collection, on two real nodes: a check predicts what an apply then does.
 
-Both roles, in one story: bare check → apply → second apply → outside look → every control
+All roles, in one story: bare check → apply → second apply → outside look → every control
 broken by hand. What a check says is held against the nodes themselves, listed from outside
 before and after, and against a twin on which the packages alone were installed. The first
 node has a Triton that needs another ptxas, the second one that does not; both are real ones.
@@ -10,6 +10,7 @@ Tests run in the order of this file and share the nodes.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,16 +19,35 @@ from typing import Any
 import outside
 import pytest
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("ptxas", "cuda")]
+TESTS = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TESTS / "tools"), *(str(TESTS / "integration" / name) for name in ("ptxas", "cuda"))]
 
 import parts
+import wheelhouse
 import wheels
 
 SITE = "site.yml"
 VENV = "/srv/venv"
 PTXAS = "/usr/local/cuda-13.0/bin/ptxas"
 ENVIRONMENT = "/etc/nusy/ptxas.env"
+WHEELS = wheelhouse.demo(TESTS.parent / "build" / "cache" / "wheelhouse")
+ENGINE = "/opt/nusy/venvs/vllm"
 EXTRA = {
+    # What torch and vLLM are on a Spark is a tiny stand-in here; the nodes have no network and no uv.
+    "vllm_venv_find_links": "/srv/wheels",
+    "vllm_venv_interpreter": "/usr/bin/python3.13",
+    "vllm_venv_python": "3.13",
+    "vllm_venv_cuda": False,
+    "vllm_venv_imports": ["engine"],
+    "vllm_venv_entry_points": ["engine"],
+    "vllm_venv_stages": [
+        {
+            "name": "base",
+            "lock": (WHEELS / "base.lock").read_text(),
+            "assertions": [{"distribution": "base", "file": "base/version.py", "suffix": "+cu130"}],
+        },
+        {"name": "engine", "lock": (WHEELS / "new.lock").read_text()},
+    ],
     "ptxas_venv": VENV,
     # Only the binaries of the wheels are on the nodes; real compiles are proven by the ptxas layer.
     "ptxas_compile": False,
@@ -50,6 +70,13 @@ CONTROLS = {
     "cuda_toolchain/components",
     "cuda_toolchain/link",
     "cuda_toolchain/builds",
+    "vllm_venv/interpreter",
+    "vllm_venv/place",
+    "vllm_venv/packages",
+    "vllm_venv/files",
+    "vllm_venv/current",
+    "vllm_venv/use",
+    "vllm_venv/generations",
     "ptxas/assembles",
     "ptxas/environment",
     "ptxas/file_extra",
@@ -64,7 +91,11 @@ def site(make_node, tmp_path_factory) -> Iterator[Site]:
     for version in ("3.5.1", "3.6.0"):
         packages = wheels.binaries("triton", version)
         machine = make_node(
-            mounts=(f"{packages}:{VENV}/lib/python3.13/site-packages", f"{parts.toolkit()}:/usr/local/cuda-13.0")
+            mounts=(
+                f"{packages}:{VENV}/lib/python3.13/site-packages",
+                f"{parts.toolkit()}:/usr/local/cuda-13.0",
+                f"{WHEELS}:/srv/wheels",
+            )
         )
         machines.append(machine)
     # Before the first look: nodes know each other by name, so a new one changes the others' /etc/hosts.
@@ -75,7 +106,7 @@ def site(make_node, tmp_path_factory) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def by_packages(site) -> dict[str, outside.Change]:
     """All that happens on an equal node when nothing but the predicted packages are installed, by apt itself."""
-    promised = outside.promised(site.evidence("bare check", site.machines[0]).values())
+    promised = site.promised(site.machines[0])
     names = [item.removeprefix("package ") for item in promised if item.startswith("package ")]
     before = outside.listing(site.twin)
     site.twin.run("apt-get", "install", "-q", "-y", "--no-install-recommends", *names, timeout=600)
@@ -92,11 +123,12 @@ class Site:
         self.runs: dict[str, Any] = {}
         self.listings: dict[str, dict[str, outside.Listing]] = {}
 
-    def run(self, name: str, *, check: bool, extra: dict[str, Any] | None = None) -> Any:
+    def run(self, name: str, *, check: bool, extra: dict[str, Any] | None = None, on: Any = None) -> Any:
         import testing
 
+        machines = [on] if on else self.machines
         done = testing.ansible_playbook(
-            SITE, self.machines, self.directory, check=check, report=True, extra={**EXTRA, **(extra or {})}
+            SITE, machines, self.directory, check=check, report=True, extra={**EXTRA, **(extra or {})}
         )
         self.runs[name] = done
         return done
@@ -109,9 +141,14 @@ class Site:
 
     def evidence(self, name: str, machine: Any) -> dict[str, dict[str, Any]]:
         """What the own modules returned, by control: not yet through the report."""
-        modules = ("ensure_state", "cuda_toolchain", "ptxas_environment")
+        modules = ("ensure_state", "cuda_toolchain", "vllm_venv", "ptxas_environment")
         results = [entry for module in modules for entry in self.runs[name].of(host=machine.name, action=module)]
         return {control["id"]: control for entry in results for control in entry["result"]["controls"]}
+
+    def promised(self, machine: Any) -> dict[str, dict[str, Any]]:
+        """What the bare check said item by item; of an environment it names packages, and the rest follows."""
+        evidence = self.evidence("bare check", machine)
+        return outside.promised(control for name, control in evidence.items() if not name.startswith("vllm_venv/"))
 
     def states(self, name: str, machine: Any) -> dict[str, str]:
         """What the report says."""
@@ -132,9 +169,10 @@ RECORD = {
     "file /var/lib/nusy/applied/.key",
     "directory /var/lib/nusy/declared",
     *(
-        f"file /var/lib/nusy/{folder}/{control.partition('/')[0]}.json"
+        f"file /var/lib/nusy/{folder}/{name}.json"
         for folder in ("applied", "declared")
-        for control in CONTROLS
+        # Of environments one for each.
+        for name in ("vllm_venv-vllm", *(control.partition("/")[0] for control in CONTROLS))
     ),
 }
 
@@ -151,7 +189,8 @@ def test_a_check_of_a_bare_node_fails_nowhere_and_touches_nothing(site):
         assert site.changes("bare", "checked", machine) == {}
         states = site.states("bare check", machine)
         assert set(states) == CONTROLS
-        expected = CONTROLS - MOUNTED - {"ptxas/assembles", "ptxas/file_extra"}
+        nothing_yet = {"ptxas/assembles", "ptxas/file_extra", "vllm_venv/interpreter", "vllm_venv/generations"}
+        expected = CONTROLS - MOUNTED - nothing_yet
         assert {name for name, state in states.items() if state == "drifted"} == expected
 
 
@@ -167,9 +206,15 @@ def test_apply_does_exactly_what_the_check_predicted(site):
 def test_nothing_changed_on_a_node_but_what_the_check_predicted(site, by_packages):
     """The judge is neither the planner nor Ansible. What packages bring with them, a twin shows."""
     for machine in site.machines:
-        promised = outside.promised(site.evidence("bare check", machine).values())
+        promised = site.promised(machine)
         changed = site.changes("bare", "applied", machine)
         others = outside.unexplained(changed, by_packages) - RECORD
+        current = site.evidence("bare check", machine)["vllm_venv/current"]["after"][f"{ENGINE}/current"]
+        inside = {item for item in others if f" {ENGINE}/{current}/" in item}
+        places = {f"directory {path}" for path in (str(Path(ENGINE).parent), ENGINE, f"{ENGINE}/{current}")}
+        others -= inside
+        assert inside and {f"link {ENGINE}/current", *places} <= others
+        others -= {f"link {ENGINE}/current", *places}
         assert others == {item for item in promised if item not in by_packages}
         assert promised.keys() <= changed.keys()
         after = site.listings["applied"][machine.name]
@@ -205,7 +250,7 @@ def test_a_second_apply_changes_nothing_and_a_check_is_empty(site):
 def test_the_report_counts_what_the_controls_say(site):
     summary = site.runs["clean check"].report["summary"]
     assert (summary["drifted"], summary["unknown"], summary["hosts"]) == (0, 0, 2)
-    assert site.runs["bare check"].report["summary"]["drifted"] == 2 * 11
+    assert site.runs["bare check"].report["summary"]["drifted"] == 2 * 16
 
 
 def test_from_outside_the_nodes_are_as_declared(site):
@@ -244,14 +289,26 @@ DAMAGE = {
     "prereqs/root_code": "chmod 0700 /opt/nusy",
     "prereqs/root_models": "rmdir /srv/models",
     "cuda_toolchain/link": "ln -sfn /usr/local/lib/nusy/cuda/12.9 /usr/local/cuda",
+    # The group has no other members, so nothing else is in doubt.
+    "vllm_venv/place": f"chmod 0775 {ENGINE}",
+    # What a pip by hand leaves: a distribution that no lock names.
+    "vllm_venv/packages": f"cd {ENGINE}/current/lib/python3.13/site-packages && mkdir hand-1.0.dist-info"
+    " && printf 'Name: hand\nVersion: 1.0\n' > hand-1.0.dist-info/METADATA",
+    "vllm_venv/files": f"echo 'import os' >> {ENGINE}/current/lib/python3.13/site-packages/engine.py",
+    "vllm_venv/current": f"rm {ENGINE}/current",
+    "vllm_venv/generations": f"mkdir {ENGINE}/0123456789abcdef",
     "ptxas/environment": f"sed -i 's/^# Made.*/# Unmade/; s/cuda-13.0/cuda-12.0/' {ENVIRONMENT}",
     "ptxas/file_extra": f"echo SOMETHING_ELSE=1 >> {ENVIRONMENT}",
 }
 
 
 def test_every_control_has_its_damage():
-    """One cannot be broken by hand on a node: which ptxas assembles follows from read-only wheels."""
-    assert set(DAMAGE) == CONTROLS - MOUNTED - {"ptxas/assembles"}
+    """Three cannot be broken so that the role mends them.
+
+    Which ptxas assembles follows from read-only wheels; another interpreter breaks the node itself;
+    what an intact environment lacks of the node has a test of its own.
+    """
+    assert set(DAMAGE) == CONTROLS - MOUNTED - {"ptxas/assembles", "vllm_venv/interpreter", "vllm_venv/use"}
 
 
 # Two at a time, one on each node: a round costs a check and a repair of both.
@@ -280,10 +337,32 @@ def test_a_control_broken_by_hand_is_named_alone_and_repaired(site, pair):
         assert set(site.states("repair", machine).values()) == {"in_sync"}
 
 
+GENERATION = re.compile(r"\b[0-9a-f]{16}(-\d+)?\b")
+
+
+def any_generation(listing: outside.Listing) -> outside.Listing:
+    """The same for every folder that an environment is built in.
+
+    What lies outside lib names that folder, and so does what Python has compiled.
+    """
+    found = {}
+    for item, seen in listing.items():
+        if item == f"link {ENGINE}/current":
+            seen = [seen[0], GENERATION.sub("generation", seen[1])]
+        elif f" {ENGINE}/" in item:
+            item = GENERATION.sub("generation", item)
+            if item.startswith("file ") and ("/lib/" not in item or item.endswith(("/RECORD", ".pyc"))):
+                seen = seen[:2]  # owner and mode, not content
+        found[item] = seen
+    return found
+
+
 def test_the_repairs_led_back_to_the_same_node(site):
+    """But for the folder of the environment, which is never repaired in place."""
     site.look("repaired")
     for machine in site.machines:
-        changed = site.changes("applied", "repaired", machine)
+        before, after = (any_generation(site.listings[name][machine.name]) for name in ("applied", "repaired"))
+        changed = outside.changes(before, after)
         assert {item: change for item, change in changed.items() if not outside.DATED.match(item)} == {}
 
 
@@ -316,6 +395,35 @@ def test_what_cannot_be_repaired_here_fails_with_what_to_do(site):
     assert done.rc != 0 and "Upgrade Triton" in done.stdout
     assert site.states("no ptxas", damaged)["ptxas/assembles"] == "drifted"
     site.run("repair", check=False).assert_ok()
+
+
+def test_what_an_intact_environment_lacks_of_the_node_is_named_and_not_built_again(site):
+    """A stage asserts of what its lock names something that is not so: no build mends that."""
+    machine = site.machines[0]
+    stages = EXTRA["vllm_venv_stages"]
+    wrong = {**stages[0], "assertions": [{"distribution": "base", "file": "base/version.py", "suffix": "+cu129"}]}
+    done = site.run("cu129", check=False, extra={"vllm_venv_stages": [wrong, stages[1]]}, on=machine)
+    assert done.rc != 0 and "2.13.0+cu130" in done.stdout
+    assert site.evidence("cu129", machine)["vllm_venv/use"]["state"] == "drifted"
+    assert {name for name, state in site.states("cu129", machine).items() if state == "drifted"} == {"vllm_venv/use"}
+
+
+def test_an_engine_is_updated_beside_itself_and_goes_back(site):
+    machine = site.machines[0]
+    stages = EXTRA["vllm_venv_stages"]
+    old = {"vllm_venv_stages": [stages[0], {"name": "engine", "lock": (WHEELS / "old.lock").read_text()}]}
+    site.run("older lock", check=True, extra=old, on=machine).assert_ok()
+    predicted = site.evidence("older lock", machine)
+    assert predicted["vllm_venv/packages"]["before"] == {"engine": "0.27.1"}
+    assert predicted["vllm_venv/packages"]["after"] == {"engine": "0.25.0"}
+    assert predicted["vllm_venv/packages"]["cause"] == "intentional"
+    site.run("older", check=False, extra=old, on=machine).assert_ok()
+    assert site.evidence("older", machine) == predicted
+    assert machine.run("runuser", "-u", "nusy", "--", f"{ENGINE}/current/bin/engine") == "engine 0.25.0\n"
+    back = {**old, "vllm_venv_generation": "previous"}
+    site.run("back", check=False, extra=back, on=machine).assert_ok()
+    assert machine.run("runuser", "-u", "nusy", "--", f"{ENGINE}/current/bin/engine") == "engine 0.27.1\n"
+    assert site.run("back again", check=True, extra=back, on=machine).assert_ok().changed == []
 
 
 def test_a_directory_of_somebody_else_is_not_taken_over(site):
