@@ -19,8 +19,9 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.aot import compile_for
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import arch_of, is_ptxas_variable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import is_ptxas_variable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.model import Runtime
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.systemd import parse_environment
 
@@ -115,7 +116,7 @@ def _used(wanted: Runtime, python: str, variables: Mapping[str, str], reader: Re
         imports, unknown = _imports(wanted, python, env, reader)
         compiled = None
         if wanted.compile and not unknown:
-            done = compile_for(arch_of(wanted.arch), python, env, reader, wanted.timeout, Path(scratch))
+            done = compile_for(arch_of(wanted.arch, "vllm_runtime"), python, env, reader, wanted.timeout, Path(scratch))
             compiled = "" if done.ok else one_line(done.stderr.splitlines()[-1] if done.stderr else "it says nothing")
     return {"imports": imports, "compiled": compiled, "unknown": unknown}
 

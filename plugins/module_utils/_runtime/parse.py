@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import arch_of
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.model import MOST_UTILIZATION, Cache, Runtime
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import confirms
@@ -76,7 +76,7 @@ def runtime(params: Mapping[str, Any]) -> Runtime:
     for number, name in enumerate(params["imports"]):
         if MODULE.fullmatch(name) is None:
             raise _wrong(f"imports[{number}]", "the name of a module", name, "Python could not import it")
-    arch_of(params["arch"])
+    arch_of(params["arch"], "vllm_runtime")
     wanted = Runtime(
         venv=params["venv"],
         environment_file=params["environment_file"],

@@ -38,7 +38,9 @@ MAGIC = {"group_names", "inventory_hostname", "play_hosts", "playbook_dir", "rol
 # Modules that judge the controls of their role themselves, and where these are listed.
 JUDGES = {
     "nusy.dgx_spark.cuda_toolchain": "plugins/module_utils/_cuda/model.py",
+    "nusy.dgx_spark.launchers": "plugins/module_utils/_suite/model.py",
     "nusy.dgx_spark.ptxas_environment": "plugins/module_utils/_ptxas/subject.py",
+    "nusy.dgx_spark.vllm_runtime": "plugins/module_utils/_runtime/model.py",
     "nusy.dgx_spark.vllm_venv": "plugins/module_utils/_venv/model.py",
 }
 # A shared input of the inventory with the default that the spec names.

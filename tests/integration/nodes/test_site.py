@@ -53,8 +53,18 @@ EXTRA = {
     "ptxas_compile": False,
     # The host compiler that nvcc needs comes with this very run; whole proofs are in test_cuda.py.
     "cuda_toolchain_compile": False,
+    # These two have a story of their own; what other tests of the whole site need of them is that they converge.
+    "vllm_runtime_venv": VENV,
+    "vllm_runtime_imports": [],
+    "vllm_runtime_compile": False,
+    "launchers_launchers": [],
+    "launchers_cuda_home": "/usr/local/cuda-13.0",
+    "launchers_binaries": {"PY_BIN": "/usr/bin/python3"}
+    | dict.fromkeys(("NVIDIA_SMI_BIN", "NVCC_BIN", "CUOBJDUMP_BIN", "NVDISASM_BIN"), ""),
     "spark_local": False,
 }
+# Roles with a story of their own, in test_runtime_roles.py.
+ELSEWHERE = ("vllm_runtime", "launchers")
 CONTROLS = {
     "prereqs/packages_tools",
     "prereqs/packages_build",
@@ -128,7 +138,13 @@ class Site:
 
         machines = [on] if on else self.machines
         done = testing.ansible_playbook(
-            SITE, machines, self.directory, check=check, report=True, extra={**EXTRA, **(extra or {})}
+            SITE,
+            machines,
+            self.directory,
+            *("--skip-tags", ",".join(ELSEWHERE)),
+            check=check,
+            report=True,
+            extra={**EXTRA, **(extra or {})},
         )
         self.runs[name] = done
         return done

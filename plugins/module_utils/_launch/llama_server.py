@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""llama.cpp as a server, out of the wheel xllamacpp, which brings the library and no program.
+
+Runs under the Python of the virtual environment.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch import options
+
+NAME = "llama-server"
+
+
+def main(words: Sequence[str]) -> int:
+    parser = options.Parser(NAME, "Serve one .gguf file.")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--host", type=options.address, default="127.0.0.1")
+    parser.add_argument("--port", type=options.port, default=8080)
+    parser.add_argument("--alias", default="")
+    parser.add_argument("--ctx-size", type=options.positive, default=4096)
+    given = parser.parse_args(list(words))
+    try:
+        library = importlib.import_module("xllamacpp")
+    except ImportError as error:
+        sys.stderr.write(
+            f"{NAME}: not started: {error}. Why it matters: the server is in it. "
+            "What to do: install the wheel xllamacpp into the environment of PY_BIN (role vllm_venv).\n"
+        )
+        return 78
+    # Before the server starts its threads: they inherit it, and only this one takes the signal.
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    params = library.CommonParams()
+    params.model.path = given.model
+    params.hostnames = [given.host]
+    params.port = given.port
+    params.n_ctx = given.ctx_size
+    params.model_alias = {given.alias or os.path.basename(given.model)}
+    params.endpoint_metrics = True
+    # Not on the command line, which everybody can see.
+    key = os.environ.get("LLAMA_API_KEY", "")
+    params.api_keys = [key] if key else []
+    try:
+        server = library.Server(params)
+    except RuntimeError as error:
+        sys.stderr.write(
+            f"{NAME}: ended: {error}. Why it matters: there is no server. What to do: see above what llama.cpp says.\n"
+        )
+        return 1
+    options.say(f"{NAME}: listening on {server.listening_address}")
+    sys.stdout.flush()
+    signal.sigwait(signals)
+    # What the library tears down at the end of Python may wait for requests that never end.
+    os._exit(0)

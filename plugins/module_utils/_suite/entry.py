@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the archive begins: the name it is called by says which program it is.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+STATE = "spark-ensure-state"
+# Run by a launcher under the Python of the virtual environment.
+SERVER = "llama-server"
+
+
+def main(release: str) -> int:
+    # Each imports what it needs: a launcher that becomes an engine should not wait for the rest.
+    from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch.engines import LAUNCHERS
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # words and paths are bytes
+    suite = os.path.realpath(sys.argv[0])
+    name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
+    known = (*sorted(LAUNCHERS), STATE, SERVER)
+    if name not in known and words:
+        name, *words = words
+    if words[:1] == ["--version"] or name == "--version":
+        sys.stdout.write(release + "\n")
+        return 0
+    if name in LAUNCHERS:
+        from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch.main import main as launch
+
+        return launch(name, words, os.environ, suite)
+    if name == SERVER:
+        from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch.llama_server import main as serve
+
+        return serve(words)
+    if name == STATE:
+        from ansible_collections.nusy.dgx_spark.plugins.module_utils._console.main import main as state
+
+        return state(words)
+    sys.stderr.write(f"{suite}: {name!r} is none of {', '.join(known)}\n")
+    return 64
