@@ -82,7 +82,7 @@ def test_every_bad_input_is_told_in_four_parts_and_the_other_hosts_are_reported(
         assert all(error[part] in line["result"]["msg"] for part in ("wanted", "found", "why", "fix"))
         assert {other["action"] for other in results if other["host"] == host} == {PREFLIGHT}
     assert {host for host, line in judged.items() if line["status"] != "failed"} == FINE.keys()
-    assert any(line["host"] == "good" and line["action"].endswith("ensure_state") for line in results)
+    assert any(line["host"] == "good" and line["action"].endswith("ptxas_environment") for line in results)
     report = validated(site.parent / "drift/report.json")
     states = {host["name"]: host for host in report["hosts"]}
     assert report["summary"]["exit_code"] == 3 and "input.unknown" in json.dumps(states["misspelt"])
