@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import P
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, HostWriter
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.parse import ARGUMENT_SPEC
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.subject import PROVIDES, ensure_toolchain
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import record
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed
 
 PROGRAM = """
@@ -58,14 +60,18 @@ class Made:
             interpreter=sys.executable,
         )
         self.before = self.wanted.plan(HostReader())
-        # Without settling: the record of what was applied belongs to nodes.
         self.wanted.apply(self.before, HostReader(), HostWriter())
         self.after = self.wanted.plan(HostReader())
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return Made(tmp_path_factory.mktemp("made"))
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        # This machine is no node of anybody's.
+        patch.setattr(record, "FOLDER", f"{folder}/state/applied")
+        patch.setattr(record, "KEY", f"{folder}/state/applied/.key")
+        yield Made(folder)
 
 
 def test_one_run_makes_all_of_it_and_the_proof_is_real(made: Made) -> None:

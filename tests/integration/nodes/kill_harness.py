@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, "/srv/tree")
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared, keep
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, HostWriter
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.turn import taken
@@ -90,10 +91,13 @@ for _name in EFFECTS:
 
 def main() -> None:
     parameters, moment, number = sys.argv[1:]
-    subject = EnsureState(parse.document(filled(parse.ARGUMENT_SPEC, json.loads(Path(parameters).read_text()))))
+    given = filled(parse.ARGUMENT_SPEC, json.loads(Path(parameters).read_text()))
+    subject = EnsureState(parse.document(given))
     with taken(subject.title) as scratch:
         reader, writer = HostReader(), Dying(moment, int(number), scratch)
-        converge(subject, subject.plan(reader), reader, writer)
+        plan = subject.plan(reader)
+        keep(Declared(subject.document.role, "ensure_state", {**given, "secrets": {}}), reader, writer)
+        converge(subject, plan, reader, writer)
     print("\n".join(writer.effects))
 
 

@@ -88,4 +88,4 @@ def test_the_report_of_a_run_that_failed_says_what_is_true_now(fresh_node, ansib
         "/run/nusy/scratch:",
     ]
     record = json.loads(fresh_node.read("/var/lib/nusy/applied/turn.json"))
-    assert record["controls"] == {} and "/etc/turn/first" in record["paths"]
+    assert record["controls"] == {} and "/etc/turn/first" in record["taken"]

@@ -73,7 +73,9 @@ def test_a_control_that_is_misspelt_is_an_error_with_four_parts(name: str, capsy
 def test_the_archive_is_in_no_result(capsys: pytest.CaptureFixture[str]) -> None:
     result = run("launchers", capsys)
     assert GIVEN["launchers"]["suite"][:40] not in json.dumps(result)
-    assert result["invocation"]["module_args"]["suite"] == "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    # ansible-core 2.21 returns no options at all.
+    if "invocation" in result:
+        assert result["invocation"]["module_args"]["suite"] == "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 
 def test_whatever_a_module_ensures_can_be_judged_on_the_node() -> None:
