@@ -139,6 +139,8 @@ def parse_simulation(done: Completed) -> Simulation:
 
 def explain(done: Completed) -> str:
     """Why apt cannot, in one line: its own words are about six, and the last ones say least."""
+    if done.rc is None:  # what it had printed by then is no reason
+        return f"{done.argv[0]} {done.ending}"
     said = f"{done.err}\n{done.out}"
     virtual = {name: re.findall(r"^  (\S+)", text, re.MULTILINE) for name, text in VIRTUAL.findall(said)}
     reasons = []

@@ -147,6 +147,11 @@ def test_why_apt_cannot_is_said_in_one_line(out, err, reason):
     assert said(out, err).problem == reason
 
 
+def test_an_apt_that_was_stopped_by_the_time_limit_is_not_said_to_have_a_reason():
+    stopped = Completed(("apt-get",), None, "The following NEW packages will be installed:\n  jq\n", "", "over 60 s")
+    assert packages.parse_simulation(stopped).problem == "apt-get was not completed (over 60 s)"
+
+
 def test_a_simulation_names_what_would_go_and_what_would_get_older():
     text = (
         "The following packages will be REMOVED:\n  y\n"
