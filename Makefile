@@ -30,6 +30,10 @@ test-kill: ## Runs cut off in the middle, on real nodes
 	$(call bootstrap,test)
 	@$(LAYERS) --only kill $(ARGS)
 
+test-arm64: ## The modules on an emulated arm64, as a Spark is (INSTALL=1 installs the emulator)
+	$(call bootstrap,test)
+	@$(LAYERS) --only arm64 $(ARGS)
+
 test-roles: ## The molecule scenario of every role
 	$(call bootstrap,test)
 	@$(LAYERS) --only roles $(ARGS)
@@ -59,4 +63,4 @@ help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: drift test test-matrix test-kill test-roles bench layers docs lock clean help
+.PHONY: drift test test-matrix test-kill test-arm64 test-roles bench layers docs lock clean help

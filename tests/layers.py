@@ -192,6 +192,18 @@ LAYERS = (
         on_demand=True,
     ),
     Layer(
+        "arm64",
+        "the modules do the same under the processor of a Spark, emulated",
+        (pytest("arm64", "tests/integration/arm64"),),
+        (
+            present("tests/integration/arm64"),
+            tool("qemu-aarch64-static", "qemu-user-static"),
+            tool("mmdebstrap", "mmdebstrap"),
+            Need("root", lambda: "" if os.geteuid() == 0 else "making a root takes root"),
+        ),
+        on_demand=True,
+    ),
+    Layer(
         "roles",
         "each role alone, by its molecule scenario",
         (python("roles", f"{TOOLS}/roles.py"),),

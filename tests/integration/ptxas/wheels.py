@@ -66,9 +66,9 @@ def locked(name: str, version: str, machine: str = "") -> Wheel:
     raise Unavailable(f"{name} {version} has no wheel for {machine} in {LOCK.name}")
 
 
-def binaries(name: str, version: str) -> Path:
+def binaries(name: str, version: str, machine: str = "") -> Path:
     """A folder laid out like site-packages with the ptxas binaries and METADATA of one wheel."""
-    wheel = locked(name, version)
+    wheel = locked(name, version, machine)
     return _cached(wheel.key, lambda folder: _extract(_download(wheel, folder), folder))
 
 
