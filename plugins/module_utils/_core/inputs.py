@@ -57,13 +57,13 @@ def value_misfits(option: Mapping[str, object], value: object, at: str) -> Itera
             fix=_fix(kind, value, at, secret=secret),
         )
         return
-    choices = option.get("choices")
+    choices, nested = option.get("choices"), option.get("options")
     if kind == "list" and isinstance(value, Sequence):
         element = {**option, "type": option.get("elements", "raw")}
         for i, item in enumerate(value):
             yield from value_misfits(element, item, f"{at}[{i}]")
-    elif kind == "dict" and isinstance(value, Mapping) and isinstance(option.get("options"), Mapping):
-        yield from misfits(option["options"], value, f"{at}.")  # type: ignore[arg-type]
+    elif kind == "dict" and isinstance(value, Mapping) and isinstance(nested, Mapping):
+        yield from misfits(nested, value, f"{at}.")
     elif isinstance(choices, Sequence) and str(value) not in [str(choice) for choice in choices]:
         known = ", ".join(str(choice) for choice in choices)
         meant = nearest(str(value), [str(choice) for choice in choices])

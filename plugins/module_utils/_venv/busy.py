@@ -66,6 +66,7 @@ def _traces(folder: str) -> tuple[set[str], list[str]]:
         for name in ("exe", "cwd"):
             with contextlib.suppress(FileNotFoundError):  # a kernel thread
                 traces.add(os.readlink(f"{folder}/{name}"))
+        # Only opening it may be refused, and only that is answered for here; it is closed below.
         maps = open(f"{folder}/maps", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
     except PermissionError:
         if os.path.basename(folder) == "1" and os.geteuid() == 0:

@@ -88,7 +88,7 @@ def differing(before: str, after: str, limit: int = VALUE_LIMIT) -> tuple[str, s
     """Both texts, from the line where they part when they are too long to be shown whole."""
     if len(before) <= limit and len(after) <= limit:
         return clean(before, limit), clean(after, limit)
-    same = 0
+    same = 0  # where the loop ended, which is what is wanted
     for same, (left, right) in enumerate(zip(before, after, strict=False)):  # noqa: B007
         if left != right:
             break
