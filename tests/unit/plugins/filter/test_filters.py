@@ -92,17 +92,27 @@ def test_version_in_range() -> None:
     assert "nusy.dgx_spark.version_in_range: '[N/A]' is not a version" in refusal("[N/A]", "version_in_range", ">=13")
 
 
+def test_memory_budget() -> None:
+    engine = {"name": "main", "weights_gib": 15, "kv_cache_gib": 4}
+    assert filtered([engine], "memory_budget", 121 * 2**30)["fits"] is True
+    assert "too much" in filtered([engine], "memory_budget", 32 * 2**30)["explanation"]
+    assert "engines[0].weights_gib: a number of GiB" in refusal([{**engine, "weights_gib": "15"}], "memory_budget", 1)
+    assert "nusy.dgx_spark.memory_budget: total_bytes" in refusal([engine], "memory_budget", "121 GiB")
+
+
 def test_templates_find_the_filters_by_full_name_and_ansible_doc_knows_them() -> None:
     template = (
         "{{ {'A': 'b c'} | nusy.dgx_spark.systemd_environment }}"
         "{{ ['ls', 'b c'] | nusy.dgx_spark.argv_quote }} {{ ['/bin/ls', 'b c'] | nusy.dgx_spark.systemd_argv }} "
-        "{{ '13.0.2' | nusy.dgx_spark.version_in_range('>=13.0,<13.1') }}"
+        "{{ '13.0.2' | nusy.dgx_spark.version_in_range('>=13.0,<13.1') }} "
+        "{{ ([{'name': 'a', 'weights_gib': 1, 'kv_cache_gib': 1}] | nusy.dgx_spark.memory_budget(13 * 1024 ** 3, "
+        "reserve_gib=1, page_cache_gib=1)).left_bytes }}"
     )
     tools, environment = Path(sys.executable).parent, {**os.environ, "ANSIBLE_LOAD_CALLBACK_PLUGINS": "0"}
     run = {"cwd": REPOSITORY, "capture_output": True, "text": True, "check": True, "env": environment}
     argv = [tools / "ansible", "localhost", "-m", "ansible.builtin.debug", "-a", json.dumps({"msg": template})]
     said = subprocess.run(argv, **run).stdout
-    assert json.loads(said.partition("=>")[2])["msg"] == 'A="b c"\nls \'b c\' /bin/ls "b c" True'
+    assert json.loads(said.partition("=>")[2])["msg"] == 'A="b c"\nls \'b c\' /bin/ls "b c" True 1073741824'
     names = [f"nusy.dgx_spark.{path.stem}" for path in sorted((REPOSITORY / "plugins/filter").glob("*.py"))]
     documents = json.loads(subprocess.run([tools / "ansible-doc", "-t", "filter", "-j", *names], **run).stdout)
     assert sorted(documents) == names

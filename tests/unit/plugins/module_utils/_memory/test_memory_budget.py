@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sum of what engines take of one memory."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import parse
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.budget import budget
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.cache import BLOCK_TOKENS, groups, size
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.model import GIB, KvCache
+from hypothesis import given
+from hypothesis import strategies as some
+
+SPARK = int(121.69 * GIB)
+# Published configurations, as far as they count here.
+LLAMA_8B = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
+GPT_OSS_120B = {
+    "num_hidden_layers": 36,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "hidden_size": 2880,
+    "sliding_window": 128,
+    "layer_types": ["sliding_attention", "full_attention"] * 18,
+}
+DEEPSEEK = {"num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512, "qk_rope_head_dim": 64}
+BIG = {**LLAMA_8B, "num_hidden_layers": 80, "num_attention_heads": 64, "hidden_size": 8192}
+
+
+def main(**more):
+    return {"name": "main", "weights_gib": 15.0, "config": LLAMA_8B, "context": 32768, "sequences": 4, **more}
+
+
+def told(*engines, total=SPARK, **more):
+    return budget(parse.plan(list(engines), total, **more))
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "nodes", "per_token"),
+    [
+        (LLAMA_8B, "auto", 1, 131072),
+        (LLAMA_8B, "fp8", 1, 65536),
+        (LLAMA_8B, "auto", 2, 65536),
+        # Each node has at least one head, so more nodes than heads save nothing.
+        (LLAMA_8B, "auto", 16, 16384),
+        (DEEPSEEK, "auto", 1, 70272),
+        # What is compressed for all heads together is kept whole by every node.
+        (DEEPSEEK, "auto", 2, 70272),
+        (BIG, "auto", 1, 327680),
+        ({"text_config": LLAMA_8B, "vision_config": {"num_hidden_layers": 5}}, "auto", 1, 131072),
+        # A head for every query is what models without that key have.
+        ({"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64}, "auto", 1, 2 * 2 * 4 * 16 * 2),
+    ],
+)
+def test_a_token_takes_what_the_configuration_says(config, dtype, nodes, per_token):
+    assert sum(group.layers * group.bytes_each for group in groups(config, dtype, nodes)) == per_token
+
+
+def test_a_layer_with_a_window_keeps_the_window_and_what_is_being_computed():
+    full, windowed = groups(GPT_OSS_120B, "auto", 1)
+    assert (full.layers, full.window, windowed.layers, windowed.window) == (18, None, 18, 128)
+    cache = KvCache(context=131072, sequences=1, batched_tokens=8192, groups=(full, windowed))
+    assert size(cache) == 18 * 2 * 8 * 64 * 2 * ((131072 + BLOCK_TOKENS) + (8192 + 2 * BLOCK_TOKENS + BLOCK_TOKENS))
+    # Without a word for every layer nobody knows which have one, so all count in full.
+    unsaid = {name: value for name, value in GPT_OSS_120B.items() if name != "layer_types"}
+    assert size(KvCache(131072, 1, 8192, groups(unsaid, "auto", 1))) > size(cache)
+
+
+def test_kinds_of_layers_that_are_not_equally_many_are_filled_up():
+    """62 layers, every sixth full: ten share with ten, and 52 windowed ones take the room of 60."""
+    kinds = (["sliding_attention"] * 5 + ["full_attention"]) * 10 + ["sliding_attention"] * 2
+    config = {**GPT_OSS_120B, "num_hidden_layers": 62, "layer_types": kinds}
+    assert [group.layers for group in groups(config, "auto", 1)] == [10, 60]
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({}, "num_hidden_layers: a whole number of 1 or more is wanted, None was found"),
+        ({**LLAMA_8B, "num_hidden_layers": "32"}, "'32' was found"),
+        ({**LLAMA_8B, "num_hidden_layers": True}, "True was found"),
+        ({**LLAMA_8B, "hidden_size": None}, "hidden_size"),
+        ({**LLAMA_8B, "layer_types": ["full_attention"]}, "not one for each of the 32 layers"),
+        ({**LLAMA_8B, "layer_types": ["linear_attention"] * 32}, "linear_attention keeps something else than tokens"),
+        ({**LLAMA_8B, "layers_block_type": ["mamba"]}, "layers_block_type: layers that keep something else"),
+        ({**GPT_OSS_120B, "sliding_window": None}, "sliding_window"),
+        ({**DEEPSEEK, "qk_rope_head_dim": 0}, "qk_rope_head_dim"),
+    ],
+)
+def test_what_is_not_known_is_said_and_not_guessed(config, found):
+    with pytest.raises(InputError, match=r"engines\[0\]\.config") as error:
+        told(main(config=config))
+    assert found in error.value.problem.found
+
+
+def test_heads_that_nodes_cannot_share_are_refused():
+    with pytest.raises(InputError, match="8 heads cannot be shared by 3 nodes"):
+        told(main(nodes=3))
+
+
+def test_a_plan_that_fits_says_the_sum():
+    found = told(main())
+    kept = 4 * (32768 + BLOCK_TOKENS) * 131072
+    assert found["fits"] and found["fix"] == ""
+    assert found["engines"][0]["kv_cache_bytes"] == kept
+    others = (12.7, 4.0, 15.0, 2.0, 2.0, 4.0)
+    assert found["planned_bytes"] == kept + sum(-int(-gib * GIB // 1) for gib in others)
+    assert found["assumed"] == [
+        "main: activations while a batch is computed",
+        "main: captured graphs",
+        "main: the process itself",
+    ]
+
+
+def test_the_table_is_what_one_would_reckon_on_paper():
+    engine = main(sequences=1, activation_gib=1, graphs_gib=1, process_gib=1)
+    found = told(engine, {"name": "small", "weights_gib": 2, "kv_cache_gib": 1, "enforce_eager": True})
+    lines = found["arithmetic"].splitlines()
+    assert [" ".join(line.split()) for line in lines] == [
+        "121.69 GiB the machine has",
+        "-12.70 GiB the machine: left to the system reserve_gib",
+        "-4.00 GiB the machine: files being read page_cache_gib",
+        "-15.00 GiB main: weights weights_gib",
+        "-4.01 GiB main: what is kept of tokens (KV cache) 1 x 32768 tokens, up to 131072 bytes each",
+        "-1.00 GiB main: activations while a batch is computed activation_gib",
+        "-1.00 GiB main: captured graphs graphs_gib",
+        "-1.00 GiB main: the process itself process_gib",
+        "-2.00 GiB small: weights weights_gib",
+        "-1.00 GiB small: what is kept of tokens (KV cache) kv_cache_gib",
+        "-2.00 GiB small: activations while a batch is computed assumed; activation_gib says it",
+        "-4.00 GiB small: the process itself assumed; process_gib says it",
+        "73.98 GiB left",
+    ]
+    assert len({line.index(" GiB ") for line in lines}) == 1
+
+
+def test_the_default_reserve_is_the_line_that_operators_plan_for():
+    """109 GiB of a Spark, files being read among them."""
+    empty = told()
+    assert empty["left_bytes"] / GIB == pytest.approx(109 - 4, abs=0.05)
+
+
+def test_a_plan_that_does_not_fit_says_what_would():
+    found = told(main(sequences=40))
+    assert not found["fits"] and found["left_bytes"] < 0
+    assert "too much, which would freeze the machine" in found["explanation"]
+    assert found["fix"] == "main: 20 instead of 40 sequences of 32768 tokens"
+    assert told(main(sequences=20))["fits"] and not told(main(sequences=21))["fits"]
+    assert found["arithmetic"].splitlines()[-1].endswith("too much")
+
+
+def test_one_sequence_that_is_too_long_is_cut():
+    found = told(main(weights_gib=70, config=BIG, context=131072, sequences=2))
+    assert found["fix"].startswith("main: one sequence of ")
+    context = int(found["fix"].split()[4])
+    fits = main(weights_gib=70, config=BIG, sequences=1, context=context)
+    assert told(fits)["fits"] and not told({**fits, "context": context + BLOCK_TOKENS})["fits"]
+
+
+def test_weights_that_alone_are_too_much_are_told_apart():
+    assert "smaller model" in told(main(weights_gib=130))["fix"]
+    pair = told(main(weights_gib=70), main(name="second", weights_gib=70))
+    assert "another node" in pair["fix"]
+    assert told(main(weights_gib=130, nodes=2))["fits"]
+
+
+def test_each_engine_that_could_give_way_is_named():
+    fix = told(main(sequences=12), {"name": "b", "weights_gib": 10, "kv_cache_gib": 40})["fix"]
+    assert fix.startswith("main: ") and "; or b: kv_cache_gib of at most " in fix
+
+
+@pytest.mark.parametrize(
+    ("engine", "at"),
+    [
+        ("main", r"engines\[0\]: a mapping"),
+        ({"weights_gib": 1}, r"engines\[0\]\.name"),
+        (main(weights_gib="15"), r"engines\[0\]\.weights_gib"),
+        (main(weights_gib=-1), r"engines\[0\]\.weights_gib"),
+        (main(weights_gib=float("nan")), r"engines\[0\]\.weights_gib"),
+        (main(weights_gib=True), r"engines\[0\]\.weights_gib"),
+        (main(nodes=0), r"engines\[0\]\.nodes"),
+        (main(context=None), r"engines\[0\]\.context"),
+        (main(context="32k"), r"engines\[0\]\.context"),
+        (main(sequences=1.5), r"engines\[0\]\.sequences"),
+        (main(kv_cache_dtype="nvfp4"), r"engines\[0\]\.kv_cache_dtype"),
+        (main(kv_cache_gib=3), r"engines\[0\]\.config: nothing beside kv_cache_gib"),
+        (main(enforce_eager="yes"), r"engines\[0\]\.enforce_eager"),
+        (main(weight_gib=3), r"is weights_gib meant\?"),
+    ],
+)
+def test_bad_input_is_named_with_its_place(engine, at):
+    with pytest.raises(InputError, match=at):
+        told(engine)
+
+
+def test_bad_input_beside_the_engines_is_named_as_well():
+    for engines, more, at in (
+        ("main", {}, "engines: a list"),
+        ([main(), main()], {}, r"engines\[1\]\.name: a name of its own"),
+        ([], {"total": 0}, "total_bytes"),
+        ([], {"reserve_gib": -1}, "reserve_gib"),
+        ([], {"page_cache_gib": "4"}, "page_cache_gib"),
+    ):
+        with pytest.raises(InputError, match=at):
+            budget(parse.plan(engines, more.pop("total", SPARK), **more))
+
+
+FIGURES = some.floats(0, 200)
+ENGINES = some.lists(
+    some.fixed_dictionaries(
+        {"weights_gib": FIGURES},
+        optional={"activation_gib": FIGURES, "process_gib": FIGURES, "nodes": some.integers(1, 8)},
+    ).flatmap(
+        lambda engine: some.one_of(
+            FIGURES.map(lambda gib: {**engine, "kv_cache_gib": gib}),
+            some.builds(
+                lambda config, context, sequences: {
+                    **engine, "nodes": 1, "config": config, "context": context, "sequences": sequences
+                },
+                some.sampled_from([LLAMA_8B, GPT_OSS_120B, DEEPSEEK, BIG]),
+                some.integers(1, 1 << 20),
+                some.integers(1, 512),
+            ),
+        )
+    ),
+    max_size=4,
+).map(lambda found: [{**engine, "name": f"engine {number}"} for number, engine in enumerate(found)])  # fmt: skip
+
+
+@given(ENGINES, some.integers(1, 1 << 45))
+def test_the_sum_is_that_of_its_parts_and_decides(engines, total):
+    found = told(*engines, total=total)
+    parts = sum(part["bytes"] for engine in found["engines"] for part in engine["parts"])
+    assert found["planned_bytes"] >= parts
+    assert found["left_bytes"] == found["total_bytes"] - found["planned_bytes"]
+    assert found["fits"] == (found["left_bytes"] >= 0) == (found["fix"] == "")
+
+
+@given(some.sampled_from([LLAMA_8B, GPT_OSS_120B, DEEPSEEK, BIG]), some.integers(1, 1 << 20), some.integers(1, 512))
+def test_more_never_takes_less(config, context, sequences):
+    def taken(context, sequences):
+        return size(KvCache(context, sequences, 8192, groups(config, "auto", 1)))
+
+    assert taken(context, sequences) <= taken(context + 1, sequences) < taken(context + 1, sequences + 1)
