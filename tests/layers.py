@@ -4,7 +4,8 @@
 usage: layers.py [--list] [--only NAME,NAME]
 
 From what needs nothing to what needs whole machines: a mistake shows in the cheapest layer
-that can see it. Those with machines of their own run beside the others, on the second core.
+that can see it. Those with machines of their own run beside the others, on the second core,
+and so does what only waits.
 A layer whose needs are not met is named and does not count as passed; with CI=true or
 INSTALL=1 missing system packages are installed first, and in CI a layer that could not run
 is a failure. Each layer's output is in build/test-logs, and shown when it fails.
@@ -67,6 +68,8 @@ def nodes() -> tuple[Need, ...]:
 
 # The longest layer by far: it takes as long as all the others together, and shares no place with them.
 BESIDE = "nodes"
+# Waits for a package index almost all the time, which is no reason for the others to wait.
+WAITING = "index"
 # Toolkits belong to root.
 ROOT_RIGHTS = Need("root", lambda: "" if os.geteuid() == 0 else "not running as root")
 UNITS = "tests/unit/plugins/module_utils"
@@ -121,7 +124,7 @@ LAYERS = (
     Layer(
         "node-python",
         "node code passes its tests on the oldest Python of a node, with nothing of Ansible installed",
-        (elsewhere("oldest", "unit", "node-python", *BOTH_CORES, UNITS),),
+        (elsewhere("oldest", "unit", "node-python", *BOTH_CORES, UNITS, EXAMPLES="few"),),
         (interpreter("oldest"), present(UNITS)),
     ),
     Layer(
@@ -129,6 +132,7 @@ LAYERS = (
         "every lock that goes to a node resolves for aarch64 and Python 3.12, in wheels only",
         (python("lock-aarch64", f"{TOOLS}/aarch64.py"),),
         empty=no_locks,
+        lane=WAITING,
     ),
     Layer(
         "ptxas",
@@ -144,8 +148,8 @@ LAYERS = (
     ),
     Layer(
         "venv",
-        "environments survive runs that are cut off, full disks and bad indexes; the small lock installs and works",
-        (pytest("venv", "tests/integration/venv"),),
+        "environments are what a check foretold and survive damage, cut runs and bad indexes; the small lock works",
+        (pytest("venv", *BOTH_CORES, "tests/integration/venv"),),
         (present("tests/integration/venv"), ROOT_RIGHTS, tool("unshare")),
     ),
     Layer(
@@ -179,8 +183,8 @@ LAYERS = (
         "the same holds for the newest ansible-core, which needs a newer Python",
         (
             # Without the tests of what runs in .venv alone, under one Python: the bench and the tools.
-            elsewhere("newest", "test", "plugins", *BOTH_CORES, "tests/unit/plugins"),
-            elsewhere("newest", "test", "drift", "tests/integration/drift"),
+            elsewhere("newest", "test", "plugins", *BOTH_CORES, "tests/unit/plugins", EXAMPLES="few"),
+            elsewhere("newest", "test", "drift", "-m", "not one_core", "tests/integration/drift"),
         ),
         (interpreter("newest"), present("tests/unit"), present("tests/integration/drift")),
     ),

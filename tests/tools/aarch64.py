@@ -45,7 +45,7 @@ def main() -> int:
         print("no role ships a lock for the node yet")
         return 1
     failed = False
-    with ThreadPoolExecutor(4) as pool:  # they wait for the index
+    with ThreadPoolExecutor(len(locks)) as pool:  # they wait for the index, with hardly any work of their own
         for lock, found in zip(locks, pool.map(problems, locks), strict=True):
             failed = failed or bool(found)
             print(f"{lock.relative_to(ROOT)}: {'; '.join(found) or 'resolves'}", flush=True)

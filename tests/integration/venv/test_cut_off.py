@@ -122,8 +122,8 @@ def test_a_disk_that_fills_up_or_is_read_only(bench: Bench, tool: str, mount: st
         bench.uv = []
     bench.root.mkdir()
     inside = (
-        f"import os, subprocess\n"
-        f"subprocess.run(['mount', '-t', 'tmpfs', '-o', '{mount},mode=0755', 'none', {str(bench.root)!r}], check=True)\n"
+        f"import os, subprocess\nargv = ['mount', '-t', 'tmpfs', '-o', '{mount},mode=0755', 'none']\n"
+        f"subprocess.run([*argv, {str(bench.root)!r}], check=True)\n"
         + subject_source(bench, big, expect=key)
         + f"\nassert os.listdir({str(bench.root)!r}) == [], os.listdir({str(bench.root)!r})\n"
     )

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 import pwd
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from venv_bench import Bench, private, states
+from venv_bench import Bench, private, states, system_python
 
 OWNER = "daemon"
 SYSTEM = "/usr/bin/python3"
@@ -26,9 +25,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 def options() -> dict[str, object]:
-    code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    version = subprocess.run([SYSTEM, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-    return {"owner": OWNER, "interpreter": SYSTEM, "python": version, "uv": []}
+    return {"owner": OWNER, "interpreter": SYSTEM, "python": system_python(), "uv": []}
 
 
 def test_everything_belongs_to_it_and_runs_with_its_rights(site: Bench) -> None:

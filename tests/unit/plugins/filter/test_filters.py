@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleError
+from ansible_collections.nusy.dgx_spark.tests.tools.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,7 +53,7 @@ def test_systemd_environment_refuses(value: object, said: str) -> None:
     assert f"nusy.dgx_spark.systemd_environment: {said}" in message
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(argv=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))))
 def test_argv_quote_is_split_by_a_shell_into_the_same_list(argv: list[str]) -> None:
     line = filtered(argv, "argv_quote")

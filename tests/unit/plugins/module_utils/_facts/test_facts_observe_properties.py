@@ -13,6 +13,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.gather import Answers, answer_to, record
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.look import Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.observe import SUBJECTS
+from ansible_collections.nusy.dgx_spark.tests.tools.examples import examples
 from fact_node import FactNode, spark
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,7 +99,7 @@ class WildNode(FactNode):
 
 @pytest.mark.parametrize("name", SUBJECTS)
 @given(seed=st.integers(0, 1 << 32), share=st.sampled_from([0.02, 0.2, 0.6, 1.0]))
-@settings(max_examples=60, deadline=5000)
+@settings(max_examples=examples(60), deadline=5000)
 def test_a_subject_survives_any_node(name: str, seed: int, share: float) -> None:
     answers = Answers()
     record(answers, name, answer_to(lambda: SUBJECTS[name](Look(WildNode(seed, share), 60))))

@@ -23,6 +23,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.parse import
     system,
     text,
 )
+from ansible_collections.nusy.dgx_spark.tests.tools.examples import examples
 from fact_node import auxv
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,14 +151,14 @@ def test_the_shape_itself_is_understood(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data())
-@settings(max_examples=120, deadline=2000)
+@settings(max_examples=examples(120), deadline=2000)
 def test_any_text_gives_a_fact_or_a_parse_error(name: str, data: st.DataObject) -> None:
     answers(CASES[name][0], data.draw(anything))
 
 
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data())
-@settings(max_examples=150, deadline=2000)
+@settings(max_examples=examples(150), deadline=2000)
 def test_any_damaged_output_gives_a_fact_or_a_parse_error(name: str, data: st.DataObject) -> None:
     parse, shape = CASES[name]
     answers(parse, data.draw(mutations(shape)))

@@ -11,7 +11,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.parse import
     metadata_version,
     triton_version,
 )
-from hypothesis import given
+from ansible_collections.nusy.dgx_spark.tests.tools.examples import examples
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 # Printed by the ptxas of the wheels and of /usr/local/cuda-13.0 (build lines as printed).
@@ -46,6 +47,7 @@ def test_ptxas_version(text: str, version: Version | None) -> None:
     assert release_of(text) == version
 
 
+@settings(max_examples=examples(100), deadline=None)
 @given(before=st.text(), major=number, minor=number, patch=number, after=st.text())
 def test_ptxas_version_finds_what_was_written(before: str, major: int, minor: int, patch: int, after: str) -> None:
     if "release" in before:
@@ -126,6 +128,7 @@ def test_environment_file(text: str, variables: dict[str, str]) -> None:
     assert environment_file(text) == variables
 
 
+@settings(max_examples=examples(100), deadline=None)
 @given(st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,9}", fullmatch=True), st.text()))
 def test_environment_file_reads_back_what_was_quoted(variables: dict[str, str]) -> None:
     escaped = {k: "".join("\\" + c if c in '"\\`$' else c for c in v) for k, v in variables.items()}

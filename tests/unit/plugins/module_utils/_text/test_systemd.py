@@ -16,6 +16,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.systemd impor
     environment_text,
     parse_environment,
 )
+from ansible_collections.nusy.dgx_spark.tests.tools.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,7 +67,7 @@ def systemd() -> Iterator[Oracle]:
     oracle.process.wait()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(variables=st.dictionaries(NAMES, VALUES, max_size=4))
 def test_environment_text_is_read_back_by_systemd_as_it_was(systemd: Oracle, variables: dict[str, str]) -> None:
     text = environment_text(variables)
@@ -74,7 +75,7 @@ def test_environment_text_is_read_back_by_systemd_as_it_was(systemd: Oracle, var
     assert parse_environment(text) == variables
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(text=FILES)
 def test_parse_environment_reads_any_file_as_systemd_does(systemd: Oracle, text: str) -> None:
     # Until systemd 254 a backslash joined the line after a comment to it; see the next test.
@@ -83,7 +84,7 @@ def test_parse_environment_reads_any_file_as_systemd_does(systemd: Oracle, text:
     assert parse_environment(text) == systemd.ask(environment=text)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(variables=st.dictionaries(NAMES.map("V".__add__), TEXT.filter(systemd_takes), max_size=4))
 def test_environment_text_gives_a_shell_the_same_values(variables: dict[str, str]) -> None:
     show = "import os, json; print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('V')}))"
@@ -94,7 +95,7 @@ def test_environment_text_gives_a_shell_the_same_values(variables: dict[str, str
     assert json.loads(done.stdout) == variables
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(arguments=st.lists(VALUES, max_size=4))
 def test_command_line_gives_a_program_exactly_these_arguments(systemd: Oracle, arguments: list[str]) -> None:
     argv = ["/usr/bin/some-program_1.2", *arguments]

@@ -12,6 +12,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.versions impo
     compare_versions,
     version_in_range,
 )
+from ansible_collections.nusy.dgx_spark.tests.tools.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,7 +55,7 @@ def test_versions_compare_in_the_documented_order() -> None:
 
 
 @given(one=ANY, other=ANY, third=ANY)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_the_order_is_total(one: str, other: str, third: str) -> None:
     assert compare_versions(one, one) == 0
     assert compare_versions(one, other) == -compare_versions(other, one)
@@ -63,7 +64,7 @@ def test_the_order_is_total(one: str, other: str, third: str) -> None:
 
 
 @given(one=NUMBERS, other=NUMBERS, suffix=st.sampled_from(["", "rc1", ".post2", "a3", ".dev1"]))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_numbers_compare_as_in_pep_440(one: str, other: str, suffix: str) -> None:
     packaging = pytest.importorskip("packaging.version")
     first, second = packaging.Version(one), packaging.Version(other)
@@ -74,7 +75,7 @@ def test_numbers_compare_as_in_pep_440(one: str, other: str, suffix: str) -> Non
 
 @pytest.mark.skipif(not shutil.which("dpkg"), reason="dpkg is not installed")
 @given(one=NUMBERS, other=NUMBERS, revision=st.sampled_from(["", "-1", "-0ubuntu1", "-1+2", "~rc1", "-1~bpo1"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_packages_compare_as_in_dpkg(one: str, other: str, revision: str) -> None:
     """Of the same length: to dpkg 1.0 is older than 1.0.0, to an operator they are one."""
     if one.count(".") != other.count("."):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,22 @@ def control(plan: Plan, name: str) -> Control:
 
 def diff(plan: Plan, name: str) -> dict[str, tuple[object, object]]:
     return {change.key: (change.before, change.after) for change in control(plan, name).changes}
+
+
+def torch(bench: Bench, version_line: str) -> Wheel:
+    """As much of torch as its version can be read from."""
+    return bench.wheel("torch", "2.13.0", files={"torch/__init__.py": "", "torch/version.py": f"{version_line}\n"})
+
+
+def altered(bench: Bench) -> None:
+    """Somebody has changed the code of package alpha."""
+    (bench.site / "alpha.py").write_text("def main():\n    print('evil!')\n\n\n__version__ = 1\n")
+
+
+def system_python() -> str:
+    """The version of the Python that every account can run."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.check_output(["/usr/bin/python3", "-c", code], text=True).strip()
 
 
 def private(base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:

@@ -15,6 +15,7 @@ from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render import
     sarif,
 )
 from ansible_collections.nusy.dgx_spark.tests.tools import drift_reports
+from ansible_collections.nusy.dgx_spark.tests.tools.examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -100,7 +101,9 @@ class Tags(HTMLParser):
 MARKUP = Tags(html.render(drift_reports.demo())).names | {"p", "b"}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(REPORT)
 def test_any_report_is_rendered_and_stays_inert(report):
     for board in (console.render(report), console.render(report, unicode=True)):
@@ -117,7 +120,9 @@ def test_any_report_is_rendered_and_stays_inert(report):
         assert len(text.encode()) <= envelope.MOST_BYTES
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(st.lists(CONTROL, min_size=1, max_size=8))
 def test_nothing_but_in_sync_is_ever_counted_as_in_sync(controls):
     report = {"run": {"complete": True}, "hosts": [{"name": "h", "state": "reached", "controls": controls}]}
