@@ -15,16 +15,20 @@ import pytest
 REPOSITORY = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """A clone whose lock is empty, so that nothing is fetched."""
-    root = tmp_path / "clone"
-    for folder in ("bin", "requirements"):
-        (root / folder).mkdir(parents=True)
+def new_clone(folder: Path) -> Path:
+    """A clone whose locks are empty, so that nothing is fetched."""
+    root = folder / "clone"
+    for name in ("bin", "requirements"):
+        (root / name).mkdir(parents=True)
     shutil.copy(REPOSITORY / "bin" / "bootstrap-venv", root / "bin")
     for lock in ("drift", "test"):
         (root / "requirements" / f"{lock}.lock").write_text("# nothing\n")
     return root
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    return new_clone(tmp_path)
 
 
 def bootstrap(clone: Path, lock: str = "drift", path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -48,40 +52,62 @@ def pythons(folder: Path, **scripts: str) -> Path:
     return folder
 
 
-def test_an_environment_is_made_once(clone: Path) -> None:
-    first = bootstrap(clone)
-    assert first.returncode == 0, first.stderr
-    assert "making .venv" in first.stdout
-    assert subprocess.run([clone / ".venv/bin/python", "-c", ""], check=False).returncode == 0
-    again = bootstrap(clone)
-    assert (again.returncode, again.stdout) == (0, "")
-
-
-def test_a_changed_lock_installs_again_and_a_moved_clone_starts_afresh(clone: Path) -> None:
-    bootstrap(clone)
-    (clone / "requirements" / "drift.lock").write_text("# nothing else\n")
-    assert "installing" in bootstrap(clone).stdout
-    moved = clone.rename(clone.with_name("elsewhere"))
-    said = bootstrap(moved).stdout
-    assert "making .venv" in said
-    assert str(moved) in (moved / ".venv/bin/pip").read_text()
-
-
-def test_what_the_tests_need_contains_what_drift_needs(clone: Path) -> None:
-    bootstrap(clone, "test")
-    assert bootstrap(clone, "drift").stdout == ""
-
-
-def test_a_shim_that_refuses_and_an_old_python_are_passed_over(clone: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One with a real environment, and what was said when it was made: that takes the longest by far."""
+    folder = tmp_path_factory.mktemp("made")
+    clone = new_clone(folder)
     path = pythons(
-        tmp_path / "path",
+        folder / "path",
         python3_13="echo 'version manager: not installed' >&2; exit 127",
         python3_12="echo 3 10 1 1 1",
         python3=f'exec {sys.executable} "$@"',
     )
-    done = bootstrap(clone, path=path)
+    done = bootstrap(clone, "test", path=path)
     assert done.returncode == 0, done.stderr
-    assert "making .venv with python3 " in done.stdout
+    return clone, done.stdout
+
+
+def test_a_shim_that_refuses_and_an_old_python_are_passed_over(made: tuple[Path, str]) -> None:
+    clone, said = made
+    assert "making .venv with python3 " in said
+    assert subprocess.run([clone / ".venv/bin/python", "-c", ""], check=False).returncode == 0
+
+
+def test_a_changed_lock_installs_again_and_only_once(made: tuple[Path, str]) -> None:
+    clone, _said = made
+    (clone / "requirements" / "test.lock").write_text("# something else\n")
+    said = bootstrap(clone, "test").stdout
+    assert "installing" in said and "making" not in said
+    again = bootstrap(clone, "test")
+    assert (again.returncode, again.stdout) == (0, "")
+
+
+def test_what_the_tests_need_contains_what_drift_needs(made: tuple[Path, str]) -> None:
+    clone, _said = made
+    bootstrap(clone, "test")
+    assert bootstrap(clone, "drift").stdout == ""
+
+
+def test_what_pip_said_is_shown_when_it_fails_and_the_next_run_tries_again(made: tuple[Path, str]) -> None:
+    clone, _said = made
+    lock = clone / "requirements" / "test.lock"
+    lock.write_text("no requirement, this\n")
+    done = bootstrap(clone, "test")
+    assert done.returncode == 1
+    assert "Invalid requirement" in done.stderr
+    assert "build/bootstrap.log" in done.stderr
+    assert bootstrap(clone, "test").returncode == 1
+    lock.write_text("# nothing\n")
+    assert "installing" in bootstrap(clone, "test").stdout
+
+
+def test_a_moved_clone_starts_afresh(made: tuple[Path, str], tmp_path: Path) -> None:
+    clone, _said = made
+    moved = shutil.copytree(clone, tmp_path / "elsewhere", symlinks=True)
+    said = bootstrap(moved, "test").stdout
+    assert "making .venv" in said
+    assert str(moved) in (moved / ".venv/bin/pip").read_text()
 
 
 @pytest.mark.parametrize(
@@ -98,15 +124,6 @@ def test_what_is_missing_is_said_in_four_parts(clone: Path, tmp_path: Path, answ
     for part in ("wanted:", f"found:  {found}", "why:", "to do:  sudo apt-get install python3-venv"):
         assert part in done.stderr
     assert not (clone / ".venv").exists()
-
-
-def test_what_pip_said_is_shown_when_it_fails_and_the_next_run_tries_again(clone: Path) -> None:
-    (clone / "requirements" / "drift.lock").write_text("no requirement, this\n")
-    done = bootstrap(clone)
-    assert done.returncode == 1
-    assert "Invalid requirement" in done.stderr
-    assert "build/bootstrap.log" in done.stderr
-    assert bootstrap(clone).returncode == 1
 
 
 def test_an_unknown_lock_is_wrong_usage(clone: Path) -> None:
