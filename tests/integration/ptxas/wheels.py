@@ -81,17 +81,19 @@ def environment(version: str, python: str) -> Path:
     """A virtual environment of ``python`` that holds Triton ``version`` whole.
 
     Compiling ahead of time needs no other package, but for the setuptools that Triton 3.1 and
-    3.2 import; Python 3.11 puts one into each new environment by itself.
+    3.2 import; Python 3.11 puts one beside the pip of a new environment.
     """
     wheel = locked("triton", version)
 
     def make(folder: Path) -> None:
         file = _download(wheel, folder)
-        _run([python, "-m", "venv", str(folder / "venv")])
+        bare = [] if version in ("3.1.0", "3.2.0") else ["--without-pip"]
+        _run([python, "-m", "venv", *bare, str(folder / "venv")])
         (site,) = (folder / "venv").glob("lib/python3.*/site-packages")
-        # A wheel is a zip laid out like site-packages; pip would only add console scripts.
+        # A wheel is a zip laid out like site-packages; pip would only add console scripts and bytecode.
         with zipfile.ZipFile(file) as archive:
             archive.extractall(site)
+        _run([str(folder / "venv/bin/python"), "-m", "compileall", "-q", str(site)])
         file.unlink()
         _executable(site)
 
