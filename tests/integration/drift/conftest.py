@@ -7,6 +7,7 @@ default it is the one beside the interpreter of the tests.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -55,7 +56,7 @@ class Ran:
     out: str
     directory: Path
 
-    @property
+    @functools.cached_property
     def report(self) -> dict:
         return validated(self.directory / "report.json")
 
@@ -88,7 +89,8 @@ class Lab:
         self.count = 0
 
     def environment(self, directory: Path, **more: str) -> dict[str, str]:
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "SPARK_DRIFT_"))}
+        unset = ("ANSIBLE_", "SPARK_DRIFT_", "PYTHONDONTWRITEBYTECODE")
+        env = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
         return env | {
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "tree"),
@@ -97,7 +99,8 @@ class Lab:
             "ANSIBLE_HOME": str(self.folder / "home"),
             "ANSIBLE_REMOTE_TMP": str(self.folder / "home/tmp"),
             "SPARK_DRIFT_DIR": str(directory),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            # Nothing in the tree, and nothing compiled by every run again.
+            "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "pycache"),
             **more,
         }
 

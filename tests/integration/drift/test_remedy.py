@@ -96,6 +96,7 @@ def states(report: dict) -> dict[str, str]:
     return {control["id"]: control["state"] for control in report["hosts"][0]["controls"]}
 
 
+@pytest.mark.one_core
 @pytest.mark.skipif(os.geteuid() != 0, reason="real runs of ensure_state want root")
 def test_the_printed_remedy_repairs_and_nothing_else(tmp_path: Path) -> None:
     site = Site(tmp_path)

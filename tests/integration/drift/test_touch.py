@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, ansible_playbook, validated
 
+pytestmark = pytest.mark.one_core  # what touches a machine are the modules and the launcher
+
 # In a mount namespace of its own: nothing of it is seen outside, or survives it.
 LAB = r"""
 set -e
@@ -47,8 +49,9 @@ def _cannot(why: str) -> None:
     (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
 
 
-@pytest.mark.parametrize("user", [0, 65534])
-def test_a_report_run_touches_nothing_but_the_clone(tmp_path: Path, user: int) -> None:
+@pytest.mark.parametrize(("user", "mode"), [(0, 0o755), (65534, 0o777)], ids=["root", "nobody, writable by all"])
+def test_a_report_run_touches_nothing_but_the_clone(tmp_path: Path, user: int, mode: int) -> None:
+    """In a clone that everybody may write Ansible ignores ansible.cfg, callback and collections path with it."""
     if os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("setpriv"):
         _cannot("needs root, unshare and setpriv to put the machine under an overlay")
     probe = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "x", str(tmp_path)], check=False)
@@ -65,6 +68,7 @@ def test_a_report_run_touches_nothing_but_the_clone(tmp_path: Path, user: int) -
             shutil.copy2(ROOT / name, target, follow_symlinks=False)
         for folder in (out, lab, base / "home"):
             folder.mkdir(parents=True)
+        clone.chmod(mode)
         subprocess.run(["chown", "-R", f"{user}:{user}", str(clone), str(base / "home")], check=True)
         paths = {"LAB": lab, "CLONE": clone, "OUT": out, "PYTHON": python}
         subprocess.run(
@@ -79,6 +83,9 @@ def test_a_report_run_touches_nothing_but_the_clone(tmp_path: Path, user: int) -
     assert (out / "rc").read_text().strip() in ("0", "2", "3"), said
     report = validated(out / "report.json")
     assert report["run"]["complete"], said
+    (local,) = report["hosts"]
+    roles = {control["id"].partition("/")[0] for control in local["controls"]}
+    assert roles >= {path.name for path in (ROOT / "roles").iterdir()}, said
     inside = str(clone).lstrip("/")
     touched = [line.split("\t")[0] for line in (out / "touched").read_text().splitlines()]
     assert any(path.startswith(f"{inside}/build/drift/") for path in touched), said

@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -82,6 +81,7 @@ def test_exit_codes(site: Site, state: str) -> None:
         assert (site.output / name).stat().st_size > 100, name
 
 
+@pytest.mark.one_core
 def test_exit_zero_and_formats(site: Site) -> None:
     ran = site.run(PROMISE.replace("STATE", "unknown"), "--exit-zero", "--formats", "envelope")
     assert ran.rc == 0
@@ -90,6 +90,7 @@ def test_exit_zero_and_formats(site: Site) -> None:
     assert not (site.output / "index.html").exists()
 
 
+@pytest.mark.one_core
 def test_waivers(site: Site) -> None:
     waivers = site.folder / "mine.yml"
     good = "- {control: alpha/*, host: 'a*', reason: r, owner: o, expires: 2099-01-01}\n"
@@ -105,6 +106,7 @@ def test_waivers(site: Site) -> None:
     assert ran.out.index("waiver file: mine.yml:2") < ran.out.index("exit code 4")
 
 
+@pytest.mark.one_core
 @pytest.mark.parametrize(
     "arguments", [["--nonsense"], ["site.yml"], ["--playbook", "/nowhere.yml"], ["--formats", "pdf"], ["--lim", "a"]]
 )
@@ -152,6 +154,7 @@ def test_what_makes_no_true_report_is_refused_in_four_parts(site: Site, key: str
         assert "a, b, c, dead" in done.stderr
 
 
+@pytest.mark.one_core
 def test_without_a_run_there_is_no_old_report(site: Site) -> None:
     assert site.run(PROMISE.replace("STATE", "in_sync")).rc == 0
     ran = site.run("- hosts: [\n")
@@ -162,6 +165,7 @@ def test_without_a_run_there_is_no_old_report(site: Site) -> None:
     assert "theirs.yml" in ran.out  # what ansible-playbook said
 
 
+@pytest.mark.one_core
 def test_two_runs_do_not_share_a_directory(site: Site) -> None:
     site.output.mkdir()
     (site.output / "report.json").write_text("of another run\n")
@@ -173,39 +177,13 @@ def test_two_runs_do_not_share_a_directory(site: Site) -> None:
     assert (site.output / "report.json").read_text() == "of another run\n"
 
 
+@pytest.mark.one_core
 def test_arguments_after_two_dashes(site: Site) -> None:
     play = PROMISE.replace("STATE", "'{{ wanted }}'")
     assert site.run(play, "--", "--extra-vars", "wanted=drifted").rc == 2
 
 
-def test_a_world_writable_clone(site: Site) -> None:
-    """There Ansible ignores ansible.cfg, callback and collections path with it."""
-    clone = site.folder / "clone"
-    clone.mkdir()
-    for name in ("bin", "plugins", "roles", "playbooks", "inventories", "meta"):
-        shutil.copytree(ROOT / name, clone / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "collections", clone / "collections", symlinks=True)
-    for name in ("ansible.cfg", "galaxy.yml", "site.yml"):
-        shutil.copy(ROOT / name, clone / name)
-    clone.chmod(0o777 | stat.S_ISVTX)
-    clone.chmod(0o777)
-    argv = site.argv("")
-    done = subprocess.run(
-        [argv[0], str(clone / "bin/spark-drift")],
-        env={**site.environment(), "SPARK_DRIFT_PYTHON": "chosen by the test"},
-        cwd=clone,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    ran = Ran(done.returncode, done.stdout + done.stderr, clone / "build/drift")
-    assert ran.rc in (0, 2, 3), ran.out
-    assert ran.report["run"]["complete"], ran.out
-    assert any(identity.startswith("prereqs/") for identity in ran.ids("localhost"))
-    assert not (site.folder / "home").exists() or not any((site.folder / "home").iterdir())
-
-
+@pytest.mark.one_core
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_interrupted(site: Site, stubborn: bool) -> None:
     """The report is partial and true, and nothing of the run is left behind."""

@@ -2,36 +2,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Returns the evidence it is told to: stands for any module of the collection in the tests
-of the drift report, whatever those modules look like today."""
+of the drift report, whatever those modules look like today.
+
+Ansible gives it its arguments in a file (WANT_JSON), as it does with modules that do not use
+AnsibleModule: a call costs a quarter of one that does, and the report is made on the controller.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-
-from ansible.module_utils.basic import AnsibleModule
+from pathlib import Path
 
 
 def main() -> None:
-    module = AnsibleModule(
-        {
-            "controls": {"type": "raw"},
-            "left": {"type": "raw"},
-            "error": {"type": "dict"},
-            "msg": {"type": "str", "default": ""},
-            "hostile": {"type": "bool", "default": False},
-            "sleep": {"type": "float", "default": 0},
-        },
-        supports_check_mode=True,
-    )
-    time.sleep(module.params["sleep"])
-    result = {"changed": False}
-    controls = module.params["controls"]
+    params = json.loads(Path(sys.argv[1]).read_text())
+    time.sleep(params.get("sleep", 0))
+    result = {"changed": False, "msg": params.get("msg", "")}
+    controls = params.get("controls")
     if controls is not None:
         result["controls"] = controls
         result["changed"] = any(isinstance(c, dict) and c.get("state") == "drifted" for c in controls)
-    if module.params["left"] is not None:
-        result["left"] = module.params["left"]
-    if module.params["hostile"]:
+    if "left" in params:
+        result["left"] = params["left"]
+    if params.get("hostile"):
         # What a file on a node may hold; JSON carries all of it.
         result["changed"] = True
         result["diff"] = {
@@ -42,9 +37,9 @@ def main() -> None:
         }
         result["results"] = "not a list"
         result["controls"] = {"not": "ours"}
-    if module.params["error"]:
-        module.fail_json(msg=module.params["msg"] or "it failed", error=module.params["error"], **result)
-    module.exit_json(msg=module.params["msg"], **result)
+    if "error" in params:
+        result |= {"failed": True, "msg": result["msg"] or "it failed", "error": params["error"]}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
