@@ -24,12 +24,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent
-sys.path[:0] = [str(TESTS / place) for place in ("nodes", "tools", "integration/ptxas", "integration/nodes")]
+PLACES = ("nodes", "tools", "integration/ptxas", "integration/cuda", "integration/nodes")
+sys.path[:0] = [str(TESTS / place) for place in PLACES]
 
 import calls
 import host
 import identity
 import nodes as node_control
+import parts
 import pythons
 import report
 import test_site
@@ -41,7 +43,10 @@ NODE = "bench1"
 WORK = REPO / "build" / "bench"
 LIMIT = 300
 DRIFT = "nusy.dgx_spark.drift"
+WHOLE = "whole"
 EXTRA = ("-e", "ptxas_venv=/srv/venv", "-e", "ptxas_compile=false")
+# All roles take more to be told: what the site of the tests is told, too.
+SITE = ("-e", "@build/bench/site.json")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ def ways(mitogen: str) -> tuple[Way, ...]:
     ansible = ("ansible-playbook", "-i", "build/bench/inventory.json")
     # The roles that the others have too: nothing stock builds, compiles, proves a binary, or judges file by file.
     ours = (*ansible, "site.yml", "--check", *EXTRA, "--skip-tags", "cuda_toolchain,vllm_venv,vllm_runtime,launchers")
+    whole = (*ansible, "site.yml", "--check", *SITE)
     stock = (*ansible, "tests/bench/stock/check.yml", "--check", *EXTRA[:2])
     by_mitogen = {"ANSIBLE_STRATEGY_PLUGINS": mitogen, "ANSIBLE_STRATEGY": "mitogen_linear"}
     # The stock tasks are not charged for our report.
@@ -80,17 +86,23 @@ def ways(mitogen: str) -> tuple[Way, ...]:
         Way("stock", "stock tasks", stock, silent),
         Way("stock-mitogen", "stock tasks, Mitogen", stock, {**silent, **by_mitogen}),
         Way("pyinfra", "pyinfra", pyinfra),
+        Way(WHOLE, "this collection, all roles", whole),
+        Way("whole-mitogen", "all roles, Mitogen", whole, by_mitogen),
     )
 
 
 @dataclass(frozen=True)
 class Look:
-    """asked: module calls or operations; moved and failed: the names of those that would change, or ended badly."""
+    """asked: module calls or operations; moved and failed: the names of those that would change, or ended badly.
+
+    by_role: module calls of each role; under no name those that belong to none.
+    """
 
     asked: int
     as_root: int
     moved: list[str]
     failed: list[str]
+    by_role: dict[str, int] = field(default_factory=dict)
 
 
 class Bench:
@@ -125,13 +137,15 @@ class Bench:
         )  # fmt: skip
 
     def converge(self) -> None:
-        done = self.run(Way("apply", "", tuple(word for word in ways("")[0].argv if word != "--check")))
+        (whole,) = (way for way in ways("") if way.key == WHOLE)
+        done = self.run(Way("apply", "", tuple(word for word in whole.argv if word != "--check")))
         if done.returncode:
             raise SystemExit(f"bench: the node could not be converged\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
 
     def look(self, way: Way) -> Look:
         """One run that is not measured, for what it found and how much it asked for that."""
         before = calls.as_root(NODE)
+        by_role: dict[str, int] = {}
         if way.is_ansible:
             lines = WORK / f"{way.key}.jsonl"
             lines.unlink(missing_ok=True)
@@ -141,7 +155,8 @@ class Bench:
                 TASK_RESULTS=str(lines),
             )  # fmt: skip
             tasks = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
-            asked = calls.by_role(tasks, NODE).total()
+            by_role = dict(calls.by_role(tasks, NODE))
+            asked = sum(by_role.values())
             moved = [task["task"] for task in tasks if task["status"] == "changed"]
             failed = [
                 f"{task['task']}: {task['result'].get('msg', '')}" for task in tasks if task["status"] == "failed"
@@ -158,7 +173,7 @@ class Bench:
             raise SystemExit(
                 f"bench: exit {done.returncode}: {way.shown}\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}"
             )
-        return Look(asked, calls.as_root(NODE) - before, moved, failed)
+        return Look(asked, calls.as_root(NODE) - before, moved, failed, by_role)
 
     def prove(self, way: Way) -> Look:
         """The node is as declared for this way too, so that all of them have the same to do."""
@@ -201,9 +216,11 @@ def settle() -> None:
 
 def start() -> testing.Machine:
     """As tests/integration/nodes/test_site.py does it, with the python3-apt that the stock tasks need."""
-    packages = wheels.binaries("triton", "3.5.1")
-    cuda = wheels.ptxas("nvidia-cuda-nvcc", "13.0.88").parent
-    mounts = (f"{packages}:{test_site.VENV}/lib/python3.13/site-packages", f"{cuda}:/usr/local/cuda-13.0/bin")
+    mounts = (
+        f"{wheels.binaries('triton', '3.5.1')}:{test_site.VENV}/lib/python3.13/site-packages",
+        f"{parts.toolkit()}:/usr/local/cuda-13.0",
+        f"{test_site.WHEELS}:/srv/wheels",
+    )
     (machine,) = testing.start([NODE], flavour="full", mounts=mounts)
     return machine
 
@@ -214,6 +231,7 @@ def write_inventories() -> None:
     group = inventory["all"]["children"]["spark"]["vars"]
     group.update({"ansible_become": True, "ansible_ssh_pipelining": True})
     (WORK / "inventory.json").write_text(json.dumps(inventory, indent=1))
+    (WORK / "site.json").write_text(json.dumps(test_site.EXTRA, indent=1))
     data = {
         "ssh_user": group["ansible_user"],
         "ssh_config_file": str(identity.SSH_CONFIG),
@@ -295,6 +313,7 @@ def main() -> int:
                     "shown": way.shown,
                     "asked": counts[way.key].asked,
                     "as_root": counts[way.key].as_root,
+                    "by_role": counts[way.key].by_role,
                     "bare": bare[way.key],
                     "costs": costs[way.key],
                 }

@@ -51,6 +51,7 @@ BARE = {
     "ours": {"asked": 3, "as_root": 3, "moved": ["a", "b"], "failed": []},
     "other": {"asked": 1, "as_root": 1, "moved": [], "failed": ["Service: no | such\nunit"]},
 }
+BY_ROLE = {"ours": {"": 1, "prereqs": 1, "ptxas": 2}, "other": {"": 3}}
 
 
 def document(**changed):
@@ -62,6 +63,7 @@ def document(**changed):
             "shown": f"run {key}",
             "asked": 3,
             "as_root": 4,
+            "by_role": BY_ROLE[key],
             "bare": BARE[key],
             "costs": costs,
         }
@@ -87,4 +89,5 @@ def test_the_page_names_versions_commands_and_the_machine_by_its_kind_only():
     text = report.page(document())
     for word in ("ansible-core 2.19.14", "# that\nrun other\n", "2 cores (x86_64, 24 GiB, Linux 6.18)", "2026-01-01"):
         assert word in text
+    assert "| outside of roles: facts | 1 |\n| prereqs | 1 |\n| ptxas | 2 |\n" in text
     assert "| this | 3 | 2 | reached |\n| that | 1 | 0 | Service: no \\| such unit |\n" in text
