@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.text import (
     clip,
@@ -283,7 +283,11 @@ class _Board:
         return lines
 
     def repairs(self, findings: list[Finding], hosts: list[Host], names: str = "") -> list[str]:
-        """Each command once, after the controls it repairs, with what it may break."""
+        """Each command once, after the controls it repairs, with what it may break.
+
+        In the order of the plays, and not the worst first: pasted one after the other they have to work.
+        """
+        findings = sorted(findings, key=attrgetter("place"))
         commands: dict[str, list[str]] = {}
         pasted = {finding.remedy(*hosts, names=names) for finding in findings if finding.control.is_command()}
         for finding in findings:

@@ -95,6 +95,7 @@ class Finding:
     # Not part of what makes two findings the same: hosts drift at different times.
     first_seen: str = field(default="", compare=False)
     age_seconds: float | None = field(default=None, compare=False)
+    place: int = field(default=0, compare=False)  # in the order of the plays
 
     def why(self) -> str:
         """The cause in words; empty where nothing is known."""
@@ -333,14 +334,14 @@ def _host(raw: Mapping[str, object], index: int, catalogue: _Catalogue) -> Host:
     counts = dict.fromkeys(STATES, 0)
     findings: list[Finding] = []
     in_sync: list[Control] = []
-    for item in items(raw.get("controls")):
+    for place, item in enumerate(items(raw.get("controls"))):
         entry = fields(item)
         control = catalogue.get(entry.get("id"))
         if entry.get("state") == "in_sync" and entry.get("repaired") is not True:
             counts["in_sync"] += 1
             in_sync.append(control)
             continue
-        finding = _finding(entry, control)
+        finding = _finding(entry, control, place)
         counts[finding.state] += 1
         findings.append(finding)
     findings.sort(key=_badness)
@@ -358,7 +359,7 @@ def _badness(finding: Finding) -> tuple[int, int, str]:
     return (STATES.index(finding.state), SEVERITIES.index(finding.control.severity), finding.control.id)
 
 
-def _finding(entry: Mapping[str, object], control: Control) -> Finding:
+def _finding(entry: Mapping[str, object], control: Control, place: int) -> Finding:
     state, reason = entry.get("state"), clean(entry.get("reason"), 2000)
     if not (isinstance(state, str) and state in STATES):
         state, reason = "unknown", reason or f"the report gives the state {one_line(state, 40) or 'nothing'}"
@@ -375,6 +376,7 @@ def _finding(entry: Mapping[str, object], control: Control) -> Finding:
         waiver=Waiver(*(one_line(waiver.get(key), 500) for key in ("reason", "owner", "expires"))) if waiver else None,
         first_seen=one_line(entry.get("first_seen"), 40),
         age_seconds=number(entry.get("age_seconds")),
+        place=place,
     )
 
 

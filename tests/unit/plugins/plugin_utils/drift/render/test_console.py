@@ -71,6 +71,24 @@ def test_worst_comes_first():
     assert places == sorted(places)
 
 
+def test_repairs_come_in_the_order_of_the_plays():
+    """The worst is told first, but what it builds on has to be repaired before it."""
+    report = drift_reports.clean()
+    severities = {"roots/first": "low", "engine/second": "critical", "roots/third": "high"}
+    report["catalogue"] = {
+        name: {
+            "id": name, "role": name.partition("/")[0], "title": name, "severity": severity,
+            "remedy": f"ansible-playbook site.yml --tags {name.partition('/')[0]} --limit {{host}}",
+        }
+        for name, severity in severities.items()
+    }  # fmt: skip
+    report["hosts"][0]["controls"] = [{"id": name, "state": "drifted"} for name in severities]
+    board = render(report)
+    assert board.index("engine/second") < board.index("roots/third") < board.index("roots/first")
+    assert board.index("--tags roots") < board.index("--tags engine")
+    assert board.count("--tags roots") == 1
+
+
 def test_repaired_controls_are_told_after_a_real_run():
     report = drift_reports.clean()
     report["run"]["mode"] = "apply"
