@@ -38,20 +38,18 @@ CASES = st.lists(
 )
 FILES = st.lists(st.text(st.sampled_from("\"'\\$`#;= \t\n\rVaVb1_Ä"), max_size=40), min_size=BATCH, max_size=BATCH)
 
-# Runs on the node: writes the units and environment files, starts them all, prints what each process saw.
+# The process of each service: what the kernel was given when it was started, byte for byte.
 SHOW = """
-import json, os, sys
-seen = {name.decode(): value.decode("utf-8", "surrogateescape") for name, value in os.environb.items()}
-arguments = [os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[2:]]
-with open(sys.argv[1], "w") as out:
-    json.dump([seen, arguments], out)
+cat /proc/$$/environ > "$1.environ"
+cat /proc/$$/cmdline > "$1.cmdline"
 """
+# Runs on the node: writes the units and environment files, starts them all, prints what each process saw.
 DRIVE = """
 import base64, json, os, shutil, subprocess, sys
 folder, cases = sys.argv[1], json.loads(base64.b64decode(sys.argv[2]))
 shutil.rmtree(folder, ignore_errors=True)
 os.makedirs(folder)
-with open(f"{folder}/show.py", "w") as out:
+with open(f"{folder}/show", "w") as out:
     out.write(base64.b64decode(sys.argv[3]).decode())
 units = []
 for number, (environment, command) in enumerate(cases):
@@ -64,10 +62,18 @@ for number, (environment, command) in enumerate(cases):
                    f"ExecStart={command}\\n").encode())
 subprocess.run(["systemctl", "daemon-reload"], check=True)
 started = subprocess.run(["systemctl", "start", *units], capture_output=True, text=True)
+def words(path):
+    with open(path, "rb") as seen:
+        return [word.decode("utf-8", "surrogateescape") for word in seen.read().split(b"\\0")[:-1]]
+
 results = []
 for number, name in enumerate(units):
-    path = f"{folder}/{number}.json"
-    results.append(json.load(open(path)) if os.path.exists(path) else started.stderr[-2000:])
+    path = f"{folder}/{number}"
+    if os.path.exists(f"{path}.cmdline"):
+        environment = dict(word.split("=", 1) for word in words(f"{path}.environ"))
+        results.append([environment, words(f"{path}.cmdline")[3:]])
+    else:
+        results.append(started.stderr[-2000:])
     os.unlink(f"/run/systemd/system/{name}")
 subprocess.run(["systemctl", "reset-failed", *units], capture_output=True)
 shutil.rmtree(folder)
@@ -79,7 +85,7 @@ def started(node: Any, cases: list[tuple[str, list[str]]]) -> list[Any]:
     """[environment, arguments] of the process of each case, or what systemctl said instead."""
     written = []
     for number, (environment, arguments) in enumerate(cases):
-        argv = ["/usr/bin/python3", f"{FOLDER}/show.py", f"{FOLDER}/{number}.json", *arguments]
+        argv = ["/bin/sh", f"{FOLDER}/show", f"{FOLDER}/{number}", *arguments]
         written.append((environment, command_line(argv)))
     payload = base64.b64encode(json.dumps(written).encode()).decode()
     show = base64.b64encode(SHOW.encode()).decode()
