@@ -34,9 +34,9 @@ import nodes as node_control
 import parts
 import pythons
 import report
-import test_site
 import testing
 import wheels
+import whole_site
 from host import REPO
 
 NODE = "bench1"
@@ -217,9 +217,9 @@ def settle() -> None:
 def start() -> testing.Machine:
     """As tests/integration/nodes/test_site.py does it, with the python3-apt that the stock tasks need."""
     mounts = (
-        f"{wheels.binaries('triton', '3.5.1')}:{test_site.VENV}/lib/python3.13/site-packages",
+        f"{wheels.binaries('triton', '3.5.1')}:{whole_site.VENV}/lib/python3.13/site-packages",
         f"{parts.toolkit()}:/usr/local/cuda-13.0",
-        f"{test_site.WHEELS}:/srv/wheels",
+        f"{whole_site.WHEELS}:/srv/wheels",
     )
     (machine,) = testing.start([NODE], flavour="full", mounts=mounts)
     return machine
@@ -231,13 +231,13 @@ def write_inventories() -> None:
     group = inventory["all"]["children"]["spark"]["vars"]
     group.update({"ansible_become": True, "ansible_ssh_pipelining": True})
     (WORK / "inventory.json").write_text(json.dumps(inventory, indent=1))
-    (WORK / "site.json").write_text(json.dumps(test_site.EXTRA, indent=1))
+    (WORK / "site.json").write_text(json.dumps(whole_site.EXTRA, indent=1))
     data = {
         "ssh_user": group["ansible_user"],
         "ssh_config_file": str(identity.SSH_CONFIG),
         "ssh_known_hosts_file": str(identity.KNOWN_HOSTS),
         "ssh_strict_host_key_checking": "yes",
-        "ptxas_venv": test_site.VENV,
+        "ptxas_venv": whole_site.VENV,
     }
     (WORK / "hosts.py").write_text(f"spark = [({NODE!r}, {data!r})]\n")
 

@@ -16,7 +16,7 @@ INTRODUCTION = """\
 Written by `make bench`; do not edit. One node that is as declared is looked at in full, by this
 collection and by other ways to ask for the same. The goal of this collection is a number of
 calls, not of seconds: **at most 2 module calls per role, plus one for facts**, which
-`tests/integration/nodes/test_call_count.py` proves on a real node. Seconds depend on the
+`tests/nodes/calls.py` holds against clean checks of real nodes. Seconds depend on the
 machine; no test asserts any. What can be compared are the ratios inside one run of the benchmark.
 """
 

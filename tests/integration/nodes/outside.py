@@ -22,6 +22,14 @@ DATED = re.compile(r"file /var/(log|cache)/|file /var/lib/dpkg/[a-z]+-old$")
 # A new account of the system gets the next free number, which depends on what was made before it.
 NUMBER = re.compile(r":\d+(?=:)")
 
+# What a look must not move: directories by the time of their content, since an overlay changes
+# their inode when something below is first written.
+NOT_THERE = " -o ".join(f"-path '{path}'" for path in PRUNED)
+LOOKED_AT = (
+    f"find / -xdev \\( {NOT_THERE} \\) -prune -o "
+    "-type d -printf '%p %m %U:%G %T@\\n' -o -printf '%p %y %m %U:%G %s %C@\\n' | grep -v '^/var/log ' | sort"
+)
+
 LIST = r"""
 import fnmatch, grp, hashlib, json, os, pwd, stat, subprocess, sys
 

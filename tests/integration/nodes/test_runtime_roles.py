@@ -14,8 +14,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import calls
+import outside
 import pytest
-import test_site
+import testing
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ptxas"))
 
@@ -70,8 +72,6 @@ class Site:
         extra: dict[str, Any] | None = None,
         mitogen: bool = False,
     ) -> Any:
-        import testing
-
         play: dict[str, Any] = {"hosts": "all", "gather_facts": False}
         play["roles"] = [f"nusy.dgx_spark.{role}" for role in roles]
         if mitogen:
@@ -121,9 +121,9 @@ def site(make_node, tmp_path_factory) -> Iterator[Site]:
 
 
 def test_a_check_predicts_what_an_apply_then_does(site):
-    before = [machine.shell(test_site.LOOKED_AT) for machine in site.machines]
+    before = [machine.shell(outside.LOOKED_AT) for machine in site.machines]
     checked = site.run(check=True).assert_ok()
-    assert [machine.shell(test_site.LOOKED_AT) for machine in site.machines] == before
+    assert [machine.shell(outside.LOOKED_AT) for machine in site.machines] == before
     done = site.run(check=False).assert_ok()
     for machine in site.machines:
         predicted = evidence(checked, machine)
@@ -143,9 +143,11 @@ def test_a_check_predicts_what_an_apply_then_does(site):
 def test_a_second_apply_changes_nothing_and_a_check_is_empty(site):
     # The archive that another transport carries is the same byte for byte.
     assert site.run(check=False, mitogen=True).assert_ok().changed == []
+    before = [calls.as_root(machine.name) for machine in site.machines]
     done = site.run(check=True).assert_ok()
     assert done.changed == []
-    for machine in site.machines:
+    for machine, earlier in zip(site.machines, before, strict=True):
+        calls.keep_the_promise(done, machine, ROLES, calls.as_root(machine.name) - earlier)
         controls = evidence(done, machine)
         assert {name: c["state"] for name, c in controls.items() if c["state"] != "in_sync"} == {
             "prereqs/time_sync": "not_selected"

@@ -14,85 +14,16 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import calls
 import outside
 import pytest
+from whole_site import CONTROLS, ENGINE, ENVIRONMENT, EXTRA, MOUNTED, PTXAS, ROLES, VENV, WHEELS, Site
 
-TESTS = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TESTS / "tools"), *(str(TESTS / "integration" / name) for name in ("ptxas", "cuda"))]
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("ptxas", "cuda")]
 
 import parts
-import wheelhouse
 import wheels
-
-SITE = "site.yml"
-VENV = "/srv/venv"
-PTXAS = "/usr/local/cuda-13.0/bin/ptxas"
-ENVIRONMENT = "/etc/nusy/ptxas.env"
-WHEELS = wheelhouse.demo(TESTS.parent / "build" / "cache" / "wheelhouse")
-ENGINE = "/opt/nusy/venvs/vllm"
-EXTRA = {
-    # What torch and vLLM are on a Spark is a tiny stand-in here; the nodes have no network and no uv.
-    "vllm_venv_find_links": "/srv/wheels",
-    "vllm_venv_interpreter": "/usr/bin/python3.13",
-    "vllm_venv_python": "3.13",
-    "vllm_venv_cuda": False,
-    "vllm_venv_imports": ["engine"],
-    "vllm_venv_entry_points": ["engine"],
-    "vllm_venv_stages": [
-        {
-            "name": "base",
-            "lock": (WHEELS / "base.lock").read_text(),
-            "assertions": [{"distribution": "base", "file": "base/version.py", "suffix": "+cu130"}],
-        },
-        {"name": "engine", "lock": (WHEELS / "new.lock").read_text()},
-    ],
-    "ptxas_venv": VENV,
-    # Only the binaries of the wheels are on the nodes; real compiles are proven by the ptxas layer.
-    "ptxas_compile": False,
-    # The host compiler that nvcc needs comes with this very run; whole proofs are in test_cuda.py.
-    "cuda_toolchain_compile": False,
-    # These two have a story of their own; what other tests of the whole site need of them is that they converge.
-    "vllm_runtime_venv": VENV,
-    "vllm_runtime_imports": [],
-    "vllm_runtime_compile": False,
-    "launchers_launchers": [],
-    "launchers_cuda_home": "/usr/local/cuda-13.0",
-    "launchers_binaries": {"PY_BIN": "/usr/bin/python3"}
-    | dict.fromkeys(("NVIDIA_SMI_BIN", "NVCC_BIN", "CUOBJDUMP_BIN", "NVDISASM_BIN"), ""),
-    "spark_local": False,
-}
-# Roles with a story of their own, in test_runtime_roles.py.
-ELSEWHERE = ("vllm_runtime", "launchers")
-CONTROLS = {
-    "prereqs/packages_tools",
-    "prereqs/packages_build",
-    "prereqs/packages_fabric",
-    "prereqs/time_sync",
-    "prereqs/service_user",
-    "prereqs/root_config",
-    "prereqs/root_state",
-    "prereqs/root_code",
-    "prereqs/root_models",
-    # Not of the source "existing": cuda_toolchain/{key,repository,file_extra}.
-    "cuda_toolchain/toolkit",
-    "cuda_toolchain/components",
-    "cuda_toolchain/link",
-    "cuda_toolchain/builds",
-    "vllm_venv/interpreter",
-    "vllm_venv/place",
-    "vllm_venv/packages",
-    "vllm_venv/files",
-    "vllm_venv/current",
-    "vllm_venv/use",
-    "vllm_venv/generations",
-    "ptxas/assembles",
-    "ptxas/environment",
-    "ptxas/file_extra",
-}
-# What follows from read-only mounts: it is right from the beginning, and cannot be broken by hand.
-MOUNTED = {"cuda_toolchain/toolkit", "cuda_toolchain/components", "cuda_toolchain/builds"}
 
 
 @pytest.fixture(scope="module")
@@ -123,62 +54,6 @@ def by_packages(site) -> dict[str, outside.Change]:
     return outside.changes(before, outside.listing(site.twin))
 
 
-class Site:
-    """Two nodes and the runs over them, kept for the tests that come later in the story."""
-
-    def __init__(self, machines: list[Any], twin: Any, directory: Path) -> None:
-        self.machines = machines
-        self.twin = twin
-        self.directory = directory
-        self.runs: dict[str, Any] = {}
-        self.listings: dict[str, dict[str, outside.Listing]] = {}
-
-    def run(self, name: str, *, check: bool, extra: dict[str, Any] | None = None, on: Any = None) -> Any:
-        import testing
-
-        machines = [on] if on else self.machines
-        done = testing.ansible_playbook(
-            SITE,
-            machines,
-            self.directory,
-            *("--skip-tags", ",".join(ELSEWHERE)),
-            check=check,
-            report=True,
-            extra={**EXTRA, **(extra or {})},
-        )
-        self.runs[name] = done
-        return done
-
-    def look(self, name: str) -> None:
-        self.listings[name] = {machine.name: outside.listing(machine) for machine in self.machines}
-
-    def changes(self, before: str, after: str, machine: Any) -> dict[str, outside.Change]:
-        return outside.changes(self.listings[before][machine.name], self.listings[after][machine.name])
-
-    def evidence(self, name: str, machine: Any) -> dict[str, dict[str, Any]]:
-        """What the own modules returned, by control: not yet through the report."""
-        modules = ("ensure_state", "cuda_toolchain", "vllm_venv", "ptxas_environment")
-        results = [entry for module in modules for entry in self.runs[name].of(host=machine.name, action=module)]
-        return {control["id"]: control for entry in results for control in entry["result"]["controls"]}
-
-    def promised(self, machine: Any) -> dict[str, dict[str, Any]]:
-        """What the bare check said item by item; of an environment it names packages, and the rest follows."""
-        evidence = self.evidence("bare check", machine)
-        return outside.promised(control for name, control in evidence.items() if not name.startswith("vllm_venv/"))
-
-    def states(self, name: str, machine: Any) -> dict[str, str]:
-        """What the report says."""
-        (host,) = [host for host in self.runs[name].report["hosts"] if host["name"] == machine.name]
-        return {control["id"]: control["state"] for control in host["controls"] if control["id"] in CONTROLS}
-
-
-# What a look must not move: directories by the time of their content, since an overlay changes
-# their inode when something below is first written.
-NOT_THERE = " -o ".join(f"-path '{path}'" for path in outside.PRUNED)
-LOOKED_AT = (
-    f"find / -xdev \\( {NOT_THERE} \\) -prune -o "
-    "-type d -printf '%p %m %U:%G %T@\\n' -o -printf '%p %y %m %U:%G %s %C@\\n' | grep -v '^/var/log ' | sort"
-)
 # What a complete real run leaves about itself: what was declared, and from what later drift is told. In no plan.
 RECORD = {
     "directory /var/lib/nusy/applied",
@@ -188,17 +63,17 @@ RECORD = {
         f"file /var/lib/nusy/{folder}/{name}.json"
         for folder in ("applied", "declared")
         # Of environments one for each.
-        for name in ("vllm_venv-vllm", *(control.partition("/")[0] for control in CONTROLS))
+        for name in ("vllm_venv-vllm", *ROLES)
     ),
 }
 
 
 def test_a_check_of_a_bare_node_fails_nowhere_and_touches_nothing(site):
     site.look("bare")
-    before = [machine.shell(LOOKED_AT) for machine in site.machines]
+    before = [machine.shell(outside.LOOKED_AT) for machine in site.machines]
     done = site.run("bare check", check=True).assert_ok()
     assert done.failed == []
-    after = [machine.shell(LOOKED_AT) for machine in site.machines]
+    after = [machine.shell(outside.LOOKED_AT) for machine in site.machines]
     site.look("checked")
     for machine, earlier, later in zip(site.machines, before, after, strict=True):
         assert later == earlier
@@ -258,9 +133,12 @@ def test_the_outside_look_would_have_seen_more(site, by_packages):
 
 def test_a_second_apply_changes_nothing_and_a_check_is_empty(site):
     assert site.run("second apply", check=False).assert_ok().changed == []
-    assert site.run("clean check", check=True).assert_ok().changed == []
-    for machine in site.machines:
+    before = [calls.as_root(machine.name) for machine in site.machines]
+    clean = site.run("clean check", check=True).assert_ok()
+    assert clean.changed == []
+    for machine, earlier in zip(site.machines, before, strict=True):
         assert set(site.states("clean check", machine).values()) == {"in_sync"}
+        calls.keep_the_promise(clean, machine, ROLES, calls.as_root(machine.name) - earlier)
 
 
 def test_the_report_counts_what_the_controls_say(site):
@@ -318,37 +196,50 @@ DAMAGE = {
 }
 
 
-def test_every_control_has_its_damage():
+# In a round a row is broken on the first node and a column on the second: each control on both, and
+# no two of them together on both. What would hide or change another one stands apart from it.
+GRID = (
+    ("vllm_venv/place", "vllm_venv/generations", "prereqs/packages_tools", "prereqs/root_config"),
+    ("ptxas/environment", "vllm_venv/packages", "prereqs/packages_build", "prereqs/root_code"),
+    ("prereqs/time_sync", "ptxas/file_extra", "vllm_venv/files", "prereqs/packages_fabric"),
+    ("prereqs/root_models", "cuda_toolchain/link", "prereqs/service_user", "vllm_venv/current"),
+)
+# The record, which tells the cause of the others, is below it.
+ALONE = ("prereqs/root_state",)
+ROUNDS = [*zip(GRID, zip(*GRID, strict=True), strict=True), (ALONE, ALONE)]
+
+
+def test_every_control_has_its_damage_and_its_place():
     """Three cannot be broken so that the role mends them.
 
     Which ptxas assembles follows from read-only wheels; another interpreter breaks the node itself;
     what an intact environment lacks of the node has a test of its own.
     """
     assert set(DAMAGE) == CONTROLS - MOUNTED - {"ptxas/assembles", "vllm_venv/interpreter", "vllm_venv/use"}
+    assert sorted([*ALONE, *(name for row in GRID for name in row)]) == sorted(DAMAGE)
 
 
-# Two at a time, one on each node: a round costs a check and a repair of both.
-NAMES = list(DAMAGE)
-ROUNDS = list(zip(NAMES[::2], [*NAMES[1::2], *NAMES[: len(NAMES) % 2]], strict=True))
-
-
-@pytest.mark.parametrize("pair", ROUNDS, ids=" and ".join)
-def test_a_control_broken_by_hand_is_named_alone_and_repaired(site, pair):
-    for machine, broken in zip(site.machines, pair, strict=True):
-        machine.shell(DAMAGE[broken])
-    site.run("damaged", check=True).assert_ok()
+@pytest.mark.parametrize("number", range(len(ROUNDS)))
+def test_what_is_broken_by_hand_is_named_alone_and_repaired(site, number):
+    broken = dict(zip(site.machines, ROUNDS[number], strict=True))
+    for machine, names in broken.items():
+        for name in names:
+            machine.shell(DAMAGE[name])
+    # Once as everybody runs it; over Mitogen the others take a third less.
+    site.run("damaged", check=True, mitogen=number > 0).assert_ok()
     confirm = []
-    for machine, broken in zip(site.machines, pair, strict=True):
+    for machine, names in broken.items():
         states = site.states("damaged", machine)
-        assert [name for name, state in states.items() if state != "in_sync"] == [broken]
-        control = site.evidence("damaged", machine)[broken]
-        if broken == "prereqs/root_state":
+        assert {name for name, state in states.items() if state != "in_sync"} == {*names}
+        evidence = site.evidence("damaged", machine)
+        if names == ALONE:
             # It has content and belongs to somebody else now: named, and left alone until it is named back.
+            control = evidence["prereqs/root_state"]
             assert control["blocked_by"] == "prereqs_confirm: [/var/lib/nusy]" and control["cause"] == "blocked"
-            confirm.append("/var/lib/nusy")
+            confirm = ["/var/lib/nusy"]
         else:
-            assert control["cause"] == "corrective"
-    site.run("repair", check=False, extra={"prereqs_confirm": confirm}).assert_ok()
+            assert {name: evidence[name]["cause"] for name in names} == dict.fromkeys(names, "corrective")
+    site.run("repair", check=False, extra={"prereqs_confirm": confirm}, mitogen=number > 0).assert_ok()
     for machine in site.machines:
         assert set(site.states("repair", machine).values()) == {"in_sync"}
 
@@ -388,18 +279,18 @@ def test_a_triton_that_came_by_hand_is_the_node_that_moved(site):
     packages = f"{VENV}/lib/python3.13/site-packages"
     changed.shell(f"mount -t tmpfs none {packages}")
     try:
-        site.run("without triton", check=False).assert_ok()
+        site.run("without triton", check=False, role="ptxas").assert_ok()
         assert site.evidence("without triton", changed)["ptxas/assembles"]["state"] == "unknown"
         assert "TRITON" not in changed.read(ENVIRONMENT)
     finally:
         changed.shell(f"umount {packages}")
-    site.run("triton came", check=True).assert_ok()
+    site.run("triton came", check=True, role="ptxas").assert_ok()
     found = site.evidence("triton came", changed)["ptxas/environment"]
     assert (found["state"], found["cause"]) == ("drifted", "corrective")
     assert site.evidence("triton came", other)["ptxas/environment"]["state"] == "in_sync"
-    site.run("declared anew", check=True, extra={"ptxas_candidates": [PTXAS]}).assert_ok()
+    site.run("declared anew", check=True, role="ptxas", extra={"ptxas_candidates": [PTXAS]}).assert_ok()
     assert site.evidence("declared anew", changed)["ptxas/environment"]["cause"] == "intentional"
-    site.run("repair", check=False).assert_ok()
+    site.run("repair", check=False, role="ptxas").assert_ok()
     assert f'TRITON_PTXAS_PATH="{PTXAS}"' in changed.read(ENVIRONMENT)
 
 
@@ -407,10 +298,10 @@ def test_what_cannot_be_repaired_here_fails_with_what_to_do(site):
     damaged = site.machines[0]
     # What is forced now counts as a candidate too, so it has to go first.
     damaged.run("rm", ENVIRONMENT)
-    done = site.run("no ptxas", check=False, extra={"ptxas_candidates": ["/usr/bin/false"]})
+    done = site.run("no ptxas", check=False, role="ptxas", extra={"ptxas_candidates": ["/usr/bin/false"]})
     assert done.rc != 0 and "Upgrade Triton" in done.stdout
     assert site.states("no ptxas", damaged)["ptxas/assembles"] == "drifted"
-    site.run("repair", check=False).assert_ok()
+    site.run("repair", check=False, role="ptxas").assert_ok()
 
 
 def test_what_an_intact_environment_lacks_of_the_node_is_named_and_not_built_again(site):
@@ -418,7 +309,7 @@ def test_what_an_intact_environment_lacks_of_the_node_is_named_and_not_built_aga
     machine = site.machines[0]
     stages = EXTRA["vllm_venv_stages"]
     wrong = {**stages[0], "assertions": [{"distribution": "base", "file": "base/version.py", "suffix": "+cu129"}]}
-    done = site.run("cu129", check=False, extra={"vllm_venv_stages": [wrong, stages[1]]}, on=machine)
+    done = site.run("cu129", check=False, role="vllm_venv", extra={"vllm_venv_stages": [wrong, stages[1]]}, on=machine)
     assert done.rc != 0 and "2.13.0+cu130" in done.stdout
     assert site.evidence("cu129", machine)["vllm_venv/use"]["state"] == "drifted"
     assert {name for name, state in site.states("cu129", machine).items() if state == "drifted"} == {"vllm_venv/use"}
@@ -428,18 +319,18 @@ def test_an_engine_is_updated_beside_itself_and_goes_back(site):
     machine = site.machines[0]
     stages = EXTRA["vllm_venv_stages"]
     old = {"vllm_venv_stages": [stages[0], {"name": "engine", "lock": (WHEELS / "old.lock").read_text()}]}
-    site.run("older lock", check=True, extra=old, on=machine).assert_ok()
+    site.run("older lock", check=True, role="vllm_venv", extra=old, on=machine).assert_ok()
     predicted = site.evidence("older lock", machine)
     assert predicted["vllm_venv/packages"]["before"] == {"engine": "0.27.1"}
     assert predicted["vllm_venv/packages"]["after"] == {"engine": "0.25.0"}
     assert predicted["vllm_venv/packages"]["cause"] == "intentional"
-    site.run("older", check=False, extra=old, on=machine).assert_ok()
+    site.run("older", check=False, role="vllm_venv", extra=old, on=machine).assert_ok()
     assert site.evidence("older", machine) == predicted
     assert machine.run("runuser", "-u", "nusy", "--", f"{ENGINE}/current/bin/engine") == "engine 0.25.0\n"
     back = {**old, "vllm_venv_generation": "previous"}
-    site.run("back", check=False, extra=back, on=machine).assert_ok()
+    site.run("back", check=False, role="vllm_venv", extra=back, on=machine).assert_ok()
     assert machine.run("runuser", "-u", "nusy", "--", f"{ENGINE}/current/bin/engine") == "engine 0.27.1\n"
-    assert site.run("back again", check=True, extra=back, on=machine).assert_ok().changed == []
+    assert site.run("back again", check=True, role="vllm_venv", extra=back, on=machine).assert_ok().changed == []
 
 
 def test_a_directory_of_somebody_else_is_not_taken_over(site):
@@ -448,12 +339,12 @@ def test_a_directory_of_somebody_else_is_not_taken_over(site):
         "rmdir /srv/models && mkdir /srv/models && echo precious > /srv/models/weights && chown -R ops /srv/models"
     )
     # A name that is nearly right allows nothing, and is pointed out.
-    site.run("taken", check=False, extra={"prereqs_confirm": ["/srv/model"]}).assert_ok()
+    site.run("taken", check=False, role="prereqs", on=first, extra={"prereqs_confirm": ["/srv/model"]}).assert_ok()
     assert first.run("stat", "-c", "%U", "/srv/models").strip() == "ops"
     control = site.evidence("taken", first)["prereqs/root_models"]
     assert control["blocked_by"] == "prereqs_confirm: [/srv/models]"
     assert "prereqs_confirm has /srv/model: is /srv/models meant?" in control["reason"]
     assert site.states("taken", first)["prereqs/root_models"] == "drifted"
-    site.run("confirmed", check=False, extra={"prereqs_confirm": ["/srv/models"]}).assert_ok()
+    site.run("confirmed", check=False, role="prereqs", on=first, extra={"prereqs_confirm": ["/srv/models"]}).assert_ok()
     assert first.run("stat", "-c", "%U", "/srv/models").strip() == "nusy"
     assert first.read("/srv/models/weights") == "precious\n"
