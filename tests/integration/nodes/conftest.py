@@ -63,6 +63,12 @@ def full_node(make_node: Callable[..., testing.Machine]) -> testing.Machine:
 
 
 @pytest.fixture
+def node(nodes: tuple[testing.Machine, testing.Machine]) -> testing.Machine:
+    """The first of ``nodes``, for a test that takes away what would be in the way of another."""
+    return nodes[0]
+
+
+@pytest.fixture
 def fresh_node(nodes: tuple[testing.Machine, testing.Machine]) -> testing.Machine:
     """The first of ``nodes``, as it was right after its first boot."""
     return nodes[0].reset()

@@ -38,29 +38,29 @@ def another_run(node: testing.Machine, script: str) -> Iterator[None]:
 UNTIL_TOLD = "while [ ! -e /run/go ]; do sleep 0.2; done"
 
 
-def test_a_check_and_a_run_without_root_wait_for_nobody(fresh_node, ansible_playbook):
+def test_a_check_and_a_run_without_root_wait_for_nobody(node, ansible_playbook):
     directory = {"id": "turn/place", "directories": [{"path": "/srv/turn"}]}
-    with another_run(fresh_node, UNTIL_TOLD):
-        check = ansible_playbook(play(directory), [fresh_node], check=True, timeout=60).assert_ok()
+    with another_run(node, UNTIL_TOLD):
+        check = ansible_playbook(play(directory), [node], check=True, timeout=60).assert_ok()
         assert check.of(task="Run")[0]["result"]["plan"] == ["make_directory /srv/turn"]
-        fresh_node.shell("mkdir -m 755 /srv/turn")
-        run = ansible_playbook(play(directory), [fresh_node], become=False, timeout=60).assert_ok()
+        node.shell("mkdir -m 755 /srv/turn")
+        run = ansible_playbook(play(directory), [node], become=False, timeout=60).assert_ok()
         assert run.of(task="Run")[0]["result"]["plan"] == []
-        assert not fresh_node.ok("flock", "--nonblock", LOCK, "true"), "the other one had gone, this proved nothing"
+        assert not node.ok("flock", "--nonblock", LOCK, "true"), "the other one had gone, this proved nothing"
 
 
-def test_a_real_run_looks_only_when_it_is_its_turn(fresh_node, ansible_playbook):
+def test_a_real_run_looks_only_when_it_is_its_turn(node, ansible_playbook):
     """What it returns is what it did: nothing of what the other one had done meanwhile."""
     controls = [{"id": f"turn/{name}", "directories": [{"path": f"/srv/{name}"}]} for name in ("theirs", "ours")]
-    with another_run(fresh_node, "sleep 6; mkdir -m 755 /srv/theirs"):
-        run = ansible_playbook(play(*controls), [fresh_node]).assert_ok()
+    with another_run(node, "sleep 6; mkdir -m 755 /srv/theirs"):
+        run = ansible_playbook(play(*controls), [node]).assert_ok()
     (done,) = run.of(task="Run")
     assert done["result"]["plan"] == ["make_directory /srv/ours"]
     assert {c["id"]: c["state"] for c in done["result"]["controls"]} == {
         "turn/theirs": "in_sync",
         "turn/ours": "drifted",
     }
-    assert "role turn, process " in fresh_node.read(LOCK)
+    assert "role turn, process " in node.read(LOCK)
 
 
 def test_the_report_of_a_run_that_failed_says_what_is_true_now(fresh_node, ansible_playbook):
