@@ -23,6 +23,9 @@ from typing import Any
 
 # Far more than anything that is asked.
 MAX_ANSWER = 32 << 20
+# JSON on one line has none inside. An answer does not end when its pipe is closed: what the question itself
+# asked aside, and now hangs, has the pipe too.
+END = b"\n"
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def _answer(question: Callable[[], object], pipe: int) -> None:
             said = json.dumps({"value": question()})
         except BaseException:  # whatever it is, it is ours, and the parent reports it as a bug
             said = json.dumps({"bug": traceback.format_exc(limit=-4)})
-        view = memoryview(said.encode())
+        view = memoryview(said.encode() + END)
         while view:
             view = view[os.write(pipe, view) :]
     finally:
@@ -112,7 +115,7 @@ def _collect(children: Mapping[str, _Child], end: float) -> set[str]:
                 child = children[key.data]
                 data = os.read(child.pipe, 65536)
                 child.data += data
-                if not data or len(child.data) > MAX_ANSWER:
+                if not data or data.endswith(END) or len(child.data) > MAX_ANSWER:
                     selector.unregister(child.pipe)
         late = {key.data for key in selector.get_map().values()}
     for child in children.values():

@@ -18,11 +18,13 @@ import pwd
 import stat as stat_module
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeAlias, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed, run_command
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.place import again, held, thing
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.shares import Shares
 
 # No file that we judge (unit, drop-in, sysctl file, /proc entry) is larger.
 MAX_FILE = 8 << 20
@@ -41,6 +43,10 @@ class Stat:
     @property
     def octal(self) -> str:
         return f"{self.mode:04o}"
+
+
+# The fields of a Stat, in their order.
+Described: TypeAlias = "tuple[str, int, int, int, int, float, float]"
 
 
 class Reader(Protocol):
@@ -96,7 +102,10 @@ class Writer(Protocol):
 
 
 class HostReader:
-    """Looks at this machine."""
+    """Looks at this machine; at what needs a server to answer, for a limited time."""
+
+    def __init__(self) -> None:
+        self._shares = Shares()
 
     def run(
         self, argv: Sequence[str], *, timeout: float = 10.0, env: Mapping[str, str] | None = None, stdin: str = ""
@@ -105,58 +114,25 @@ class HostReader:
 
     def read(self, path: str) -> str | None:
         """Text of a regular file or /proc entry; None if it does not exist."""
-        found = self._open(path, os.O_PATH | os.O_CLOEXEC)
-        return None if found is None else found[1]
+        found = self._shares.look(path, partial(_opened, flags=os.O_PATH | os.O_CLOEXEC), follow=True)
+        return None if found is None else str(found[1])
 
     def file(self, path: str) -> tuple[Stat, str] | None:
-        return self._open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
-
-    def _open(self, path: str, flags: int) -> tuple[Stat, str] | None:
-        """Looked at before it is opened for reading, and by the same descriptor.
-
-        A FIFO, device or link in the place of a file must not hang, trigger or show anything.
-        """
-        try:
-            descriptor = os.open(path, flags)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return None
-            raise Unreadable(f"{path}: {error.strerror}") from error
-        try:
-            found = os.fstat(descriptor)
-            if not stat_module.S_ISREG(found.st_mode):
-                raise Unreadable(f"{path}: not a regular file")
-            return _stat(found), _text(descriptor, path)
-        except OSError as error:
-            raise Unreadable(f"{path}: {error.strerror}") from error
-        finally:
-            os.close(descriptor)
+        flags = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
+        found = self._shares.look(path, partial(_opened, flags=flags), follow=False)
+        return None if found is None else (Stat(*found[0]), found[1])
 
     def stat(self, path: str) -> Stat | None:
         """The thing itself, links not followed."""
-        try:
-            found = os.lstat(path)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return None
-            raise Unreadable(f"{path}: {error.strerror}") from error
-        return _stat(found)
+        found = self._shares.look(path, _stat, follow=False)
+        return None if found is None else Stat(*found)
 
     def listdir(self, path: str) -> tuple[str, ...] | None:
-        try:
-            return tuple(sorted(os.listdir(path)))
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return None
-            raise Unreadable(f"{path}: {error.strerror}") from error
+        found = self._shares.look(path, _names, follow=True)
+        return None if found is None else tuple(found)
 
     def readlink(self, path: str) -> str | None:
-        try:
-            return os.readlink(path)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
-                return None
-            raise Unreadable(f"{path}: {error.strerror}") from error
+        return cast("str | None", self._shares.look(path, _target, follow=False))
 
     def user(self, name: str) -> pwd.struct_passwd | None:
         try:
@@ -186,11 +162,61 @@ class HostReader:
         return os.geteuid() == 0
 
 
-def _stat(found: os.stat_result) -> Stat:
+# Looks at one path. They return what JSON can hold, since some are made in another process.
+
+
+@contextlib.contextmanager
+def _looking(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unreadable(f"{path}: {error.strerror}") from error
+
+
+def _stat(path: str) -> Described | None:
+    with _looking(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return _described(os.lstat(path))
+    return None
+
+
+def _names(path: str) -> list[str] | None:
+    with _looking(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(os.listdir(path))
+    return None
+
+
+def _target(path: str) -> str | None:
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return os.readlink(path)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # no link
+            raise Unreadable(f"{path}: {error.strerror}") from error
+    return None
+
+
+def _opened(path: str, flags: int) -> tuple[Described, str] | None:
+    """Looked at before it is opened for reading, and by the same descriptor.
+
+    A FIFO, device or link in the place of a file must not hang, trigger or show anything.
+    """
+    with _looking(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        descriptor = os.open(path, flags)
+        try:
+            found = os.fstat(descriptor)
+            if not stat_module.S_ISREG(found.st_mode):
+                raise Unreadable(f"{path}: not a regular file")
+            return _described(found), _text(descriptor, path)
+        finally:
+            os.close(descriptor)
+    return None
+
+
+def _described(found: os.stat_result) -> Described:
     kinds = {stat_module.S_IFREG: "file", stat_module.S_IFDIR: "directory", stat_module.S_IFLNK: "link"}
     kind = kinds.get(stat_module.S_IFMT(found.st_mode), "other")
     mode, times = stat_module.S_IMODE(found.st_mode), (found.st_ctime, found.st_mtime)
-    return Stat(kind, mode, found.st_uid, found.st_gid, found.st_size, *times)
+    return kind, mode, found.st_uid, found.st_gid, found.st_size, *times
 
 
 def _text(descriptor: int, path: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Stat
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import NOBODY, walk
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import NotKnown
 
 # Absolute places of system tools, never the caller's PATH: a user's wrapper must not answer for the node.
@@ -110,8 +111,9 @@ class Look:
 
     def _trust(self, path: str) -> None:
         """Root runs nothing that another user could have put there."""
-        found = self._reader.stat(path)
-        if found is None:
+        way = walk(path, self._reader)
+        if way.decides and self.is_root:
+            who = "anybody" if way.decides == NOBODY else self._reader.user_name(way.decides)
+            raise NotKnown(f"{who} decides what {path} is (by {way.by}), so root does not run it")
+        if way.found is None:
             raise NotKnown(f"{path} does not exist")
-        if self.is_root and found.uid != 0:
-            raise NotKnown(f"{path} does not belong to root, so root does not run it")

@@ -25,6 +25,7 @@ from typing import Any
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, State
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import NOBODY, walk
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.files import substitute
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import ControlSpec, Document
 
@@ -90,16 +91,13 @@ def _parsed(text: str) -> tuple[dict[str, str], frozenset[str]]:
 
 def distrust(reader: Reader, place: str) -> str:
     """Why ``place`` is not believed: only what root alone can write says who moved. Empty: it is."""
-    for folder in (os.path.dirname(place), place):
-        stat = reader.stat(folder)
-        if stat is None:
-            continue
-        if stat.kind != "directory":
-            return f"{folder} is no directory but a {stat.kind}"
-        if stat.uid != 0:
-            return f"{folder} belongs to {reader.user_name(stat.uid)}, not to root"
-        if stat.mode & 0o022:
-            return f"{folder} can be written by others than root (mode {stat.octal})"
+    way = walk(place, reader)
+    if way.decides == NOBODY:
+        return f"{way.by} can be written by others than root"
+    if way.decides:
+        return f"{way.by} belongs to {reader.user_name(way.decides)}, not to root"
+    if way.found is not None and way.found.kind != "directory":
+        return f"{way.end} is no directory but a {way.found.kind}"
     return ""
 
 

@@ -31,3 +31,13 @@ def test_what_dies_is_silence_and_what_raises_is_a_bug():
     assert "without an answer" in ask(lambda: os._exit(0), 10).silence
     assert "ZeroDivisionError" in ask(lambda: 1 / 0, 10).bug
     assert "TypeError" in ask(object, 10).bug  # no JSON
+
+
+def test_an_answer_does_not_wait_for_what_hangs_in_a_question_of_its_own():
+    def hangs_below():
+        os.fork() or time.sleep(30)  # it holds the pipe of this answer, as one that hangs in the kernel does
+        return "said"
+
+    begin = time.monotonic()
+    assert ask(hangs_below, 10).value == "said"
+    assert time.monotonic() - begin < 5

@@ -272,7 +272,7 @@ def test_root_runs_nothing_that_belongs_to_somebody_else() -> None:
     node.ran.clear()
     unknown = facts_of(node, "cuda")["unknown"]
     assert node.ran == []
-    assert "does not belong to root" in unknown["cuda.toolkits.0.nvcc_version"]
+    assert "so root does not run it" in unknown["cuda.toolkits.0.nvcc_version"]
 
 
 def test_dmidecode_runs_only_as_root_and_only_with_the_kernels_table() -> None:
