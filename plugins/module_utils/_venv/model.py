@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+ROOT = "/opt/nusy/venvs"
 LINK = "current"
 # Where ``current`` led before: what ``generation: previous`` goes back to, and is not pruned.
 PREVIOUS = "previous"
@@ -99,6 +100,17 @@ class Declaration:
     @property
     def home(self) -> str:
         return f"{self.root}/{self.name}"
+
+    @property
+    def record(self) -> str:
+        """Of this one environment, on the node: another of its name may be below another root."""
+        if self.root == ROOT:
+            return self.record_by_name
+        return f"{self.record_by_name}@{hashlib.sha256(self.root.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+    @property
+    def record_by_name(self) -> str:
+        return f"vllm_venv-{self.name}"
 
     @property
     def link(self) -> str:

@@ -17,6 +17,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.versions impo
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import installer, lock
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.model import (
     CONTROLS,
+    ROOT,
     Assertion,
     Declaration,
     Pin,
@@ -25,7 +26,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.model import 
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
-    "root": {"type": "str", "default": "/opt/nusy/venvs"},
+    "root": {"type": "str", "default": ROOT},
     "interpreter": {"type": "str", "required": True},
     "python": {"type": "str", "required": True},
     "machine": {"type": "str", "default": ""},

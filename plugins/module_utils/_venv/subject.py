@@ -13,6 +13,7 @@ import json
 from dataclasses import asdict, replace
 from typing import Any, cast
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import declared
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, doing
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, Plan
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
@@ -29,11 +30,23 @@ class EnsureVenv:
     def __init__(self, wanted: Declaration) -> None:
         self.wanted = wanted
         self.title = f"virtual environment {wanted.home}"
-        # A node may have several: each its own record.
-        self.record = f"vllm_venv-{wanted.name}"
+        self.record = wanted.record
 
     def plan(self, reader: Reader) -> Plan:
-        return self.judge(observe(self.wanted, reader), record.read(reader, self.record))
+        return self.judge(observe(self.wanted, reader), self._last(reader))
+
+    def _last(self, reader: Reader) -> record.Record:
+        last = record.read(reader, self.record)
+        return (None if last.text else self._by_name_alone(reader)) or last
+
+    def _by_name_alone(self, reader: Reader) -> record.Record | None:
+        """Records were told apart by name alone once: that one, if it tells of this home and no other."""
+        if self.record == self.wanted.record_by_name:
+            return None
+        old, document = record.read(reader, self.wanted.record_by_name), self._document("")
+        of_home = (spec for spec in document.controls if spec.id in (planning.PLACE, planning.GENERATIONS))
+        ours = any(old.cause(spec, document, "drifted", blocked=False) == "corrective" for spec in of_home)
+        return old if ours else None
 
     def judge(self, seen: Seen, last: record.Record) -> Plan:
         """Pure: from what was declared and what was found to verdicts and steps."""
@@ -84,8 +97,12 @@ class EnsureVenv:
             return
         facts: Any = left.facts["venv"]
         with doing(f"a record of what was applied for {self.title}"):
-            last = record.read(reader, self.record)
-            record.write(self._document(facts["machine"]), last, left.controls, {}, reader, writer)
+            old, document = self._by_name_alone(reader), self._document(facts["machine"])
+            record.write(document, self._last(reader), left.controls, {}, reader, writer)
+            if old:
+                for path_of in (declared.path_of, record.path_of):
+                    if reader.stat(path_of(self.wanted.record_by_name)):
+                        writer.remove(path_of(self.wanted.record_by_name))
 
 
 def _caused(control: Control, spec: ControlSpec, document: Document, last: record.Record) -> Control:

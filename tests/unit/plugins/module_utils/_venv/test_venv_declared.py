@@ -29,7 +29,7 @@ def test_the_kept_declaration_judges_as_the_given_one(bench: Bench, monkeypatch:
     assert isinstance(hidden, dict)
     declared.keep(declared.Declared(subject.record, "vllm_venv", hidden), HostReader(), HostWriter())
 
-    file = Path(declared.path_of("vllm_venv-demo"))
+    file = Path(declared.path_of(subject.record))
     assert "hunter22" not in file.read_text()
     assert file.stat().st_size < 64 << 10
     (kept,) = declared.find(HostReader())

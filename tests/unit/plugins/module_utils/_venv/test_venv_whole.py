@@ -37,4 +37,5 @@ def test_a_run_does_what_the_check_predicted_and_is_then_done(bench: Bench) -> N
     assert said.stdout == "alpha\n"
     assert {c.cause for c in predicted.controls} <= {"never_applied", "adopted"}
     assert {c.cause for c in again.controls} == {""}
-    assert json.loads(Path(record.FOLDER, "vllm_venv-demo.json").read_text())["role"] == "vllm_venv-demo"
+    mine = bench.subject(alpha).record
+    assert json.loads(Path(record.path_of(mine)).read_text())["role"] == mine
