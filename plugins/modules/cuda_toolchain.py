@@ -63,7 +63,7 @@ options:
       - Absolute path of a link that must lead to the prefix, such as C(/usr/local/cuda). Empty for none.
       - Where C(update-alternatives) manages that link, the alternative is set.
       - A link that leads elsewhere is changed only when O(confirm) names it, unless it leads to
-        a toolkit below C(/usr/local/lib/nusy/cuda).
+        a toolkit below C(/usr/local/lib/nusy/cuda), or still to where this module made it lead.
     type: str
     default: ""
   components:

@@ -40,13 +40,16 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.packages imp
 
 @dataclass(frozen=True)
 class Seen:
-    """look and link: for every source. tree and digest: source wheel. The rest: source apt.
+    """look, link and taken (what the record lists): for every source. tree and digest: source wheel.
+
+    The rest: source apt.
 
     packaged: dpkg knows a part of this toolkit, be it half installed.
     """
 
     look: Look
     link: links.Seen
+    taken: frozenset[str] = frozenset()
     tree: wheel.Seen | Unknown | None = None
     digest: str = ""
     url: str = ""
@@ -314,29 +317,26 @@ def _release_of(name: str, wanted: Toolchain) -> str:
 
 def _link(wanted: Toolchain, seen: Seen) -> ControlSpec:
     found, name, to = seen.link, f"link {wanted.link}", f"to {wanted.prefix}"
+    takes = links.owned(wanted.link, wanted.prefix)
     if found.problem:
-        return ControlSpec(LINK, assertions=(Assertion(name, "unknown", "", to, found.problem),))
+        return ControlSpec(LINK, assertions=(Assertion(name, "unknown", "", to, found.problem, takes=takes),))
     if found.leads_to_prefix:
-        return ControlSpec(LINK, assertions=(Assertion(name, "in_sync", to, to),))
+        return ControlSpec(LINK, assertions=(Assertion(name, "in_sync", to, to, takes=takes),))
     before = found.kind if found.kind != "link" else f"to {found.target}"
     why = "" if _has_a_toolkit(wanted, seen) else "there is no toolkit to lead to"
     if found.homeless:
         why = f"{posixpath.dirname(wanted.link)} does not exist"
     if why:
-        return ControlSpec(LINK, assertions=(Assertion(name, "drifted", before, to, why),))
+        return ControlSpec(LINK, assertions=(Assertion(name, "drifted", before, to, why, takes=takes),))
     steps = [Step("point_link", wanted.link, (wanted.prefix,))]
     if found.kind not in ("absent", "link"):
         steps.insert(0, Step("move_aside", wanted.link))
-    foreign = found.kind != "absent" and not found.target.startswith(f"{OWN_PLACE}/")
+    ours = found.target.startswith(f"{OWN_PLACE}/") or links.owned(wanted.link, found.target) in seen.taken
+    foreign = found.kind != "absent" and not ours
     why = f"{wanted.link} was set by a package or an administrator" if foreign else ""
-    return ControlSpec(
-        LINK,
-        assertions=(
-            Assertion(
-                name, "drifted", before, to, why, steps=tuple(steps), victim=("path", wanted.link) if foreign else ()
-            ),
-        ),
-    )
+    victim = ("path", wanted.link) if foreign else ()
+    made = Assertion(name, "drifted", before, to, why, steps=tuple(steps), victim=victim, takes=takes)
+    return ControlSpec(LINK, assertions=(made,))
 
 
 def _builds(wanted: Toolchain, seen: Seen) -> ControlSpec:

@@ -54,6 +54,11 @@ class Seen:
         }
 
 
+def owned(path: str, prefix: str) -> str:
+    """How the applied record lists a link that this role made. One that leads elsewhere since is somebody's choice."""
+    return f"link:{path} to {prefix}"
+
+
 def observe(path: str, prefix: str, reader: Reader) -> Seen:
     if not path:
         return Seen()

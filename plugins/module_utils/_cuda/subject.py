@@ -31,7 +31,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import 
     ROLE,
     Toolchain,
 )
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import compose, packages
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import compose, packages, record
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
 
 # Names of docs/contracts/paths-env.md. PTXAS_BIN is the one that ptxas_probe chooses.
@@ -100,7 +100,8 @@ def repository_url(wanted: Toolchain, machine: str, reader: Reader) -> str | Unk
 
 
 def observe(wanted: Toolchain, machine: str, url: str, reader: Reader) -> declare.Seen:
-    seen = declare.Seen(look(wanted, reader), links.observe(wanted.link, wanted.prefix, reader))
+    taken = record.read(reader, ROLE).taken
+    seen = declare.Seen(look(wanted, reader), links.observe(wanted.link, wanted.prefix, reader), taken)
     if wanted.wheels:
         digest = wheel.digest_of(wanted.wheels, machine)
         return replace(seen, tree=wheel.observe(wanted.prefix, wanted.wheels, digest, reader), digest=digest)

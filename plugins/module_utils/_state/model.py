@@ -132,6 +132,7 @@ class Assertion:
 
     steps: of a module that has the document planned and applied together with actions of its own.
     victim: (kind, name) of what they may take away, such as ("path", "/x"); the operator names it first.
+    takes: what is the role's when they are begun, in the words of its record.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Assertion:
     fix: str = ""
     steps: tuple[Step, ...] = ()
     victim: tuple[()] | tuple[str, str] = ()
+    takes: str = ""
 
 
 @dataclass(frozen=True)

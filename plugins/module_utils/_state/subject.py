@@ -7,7 +7,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -128,14 +128,15 @@ class EnsureState:
             packages.as_shipped(reader, strangers),
         )
 
-    def _owned(self) -> dict[str, tuple[str, ...]]:
-        """What each control declares to be there, skipped ones too."""
+    def _owned(self, taken: Container[str]) -> dict[str, tuple[str, ...]]:
+        """What each control declares to be there, skipped ones too. What an assertion found there is not its own."""
         return {
             control.id: (
                 *(d.path for d in control.directories),
                 *(f.path for f in claims.files_of(control, self.document.role) if f.present),
                 *(link.path for link in control.links),
                 *(accounts.owned(user.name) for user in control.users),
+                *(a.takes for a in control.assertions if a.takes in taken),
             )
             for control in self.document.controls
         }
@@ -251,10 +252,16 @@ class EnsureState:
         with doing(f"a record of what {self.title} takes"):
             taken = {step.target for step in plan.steps if step.action in TAKES}
             taken |= {accounts.owned(step.target) for step in plan.steps if step.action == "add_user"}
+            taken |= self._begun(plan)
             record.take(self.document, record.read(reader, self.document.role), taken, reader, writer)
         carry_out(plan.steps, self._actions(), reader, writer)
         started = (step.target for step in plan.steps if step.action in ("start_unit", "restart_unit"))
         units.survived(unique(started), writer)
+
+    def _begun(self, plan: Plan) -> set[str]:
+        planned = {(step.action, step.target) for step in plan.steps}
+        assertions = (a for control in self.document.selected for a in control.assertions if a.takes)
+        return {a.takes for a in assertions if planned & {(step.action, step.target) for step in a.steps}}
 
     def _actions(self) -> Mapping[str, Action]:
         """Every effect by its name. Some depend on what the whole document says."""
@@ -304,7 +311,7 @@ class EnsureState:
         if not open_ends and reader.is_root():
             with doing(f"a record of what was applied for {self.title}"):
                 last = record.read(reader, self.document.role)
-                record.write(self.document, last, left.controls, self._owned(), reader, writer)
+                record.write(self.document, last, left.controls, self._owned(last.taken), reader, writer)
         if open_ends:
             fixes = {a.fix for c in self.document.controls for a in c.assertions if a.state == "drifted" and a.fix}
             raise NodeError(

@@ -6,6 +6,7 @@ What the tools are is told here, since there is nothing to run; test_cuda_look.p
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -268,6 +269,32 @@ def test_what_somebody_else_put_there_is_asked_for_by_name(node: Node, kind: str
 def test_a_link_to_another_toolkit_of_this_role_is_its_own(node: Node) -> None:
     node.put(LINK, "/usr/local/lib/nusy/cuda/13.0", kind="link")
     assert states(applied(with_toolkit(node), link=LINK))["link"] == "in_sync"
+
+
+def test_a_link_that_this_role_made_follows_the_declared_prefix(node: Node) -> None:
+    applied(with_toolkit(node), link=LINK)
+    newer = "/opt/cuda-13.0"
+    found = control(applied(with_toolkit(node, newer), link=LINK, prefix=newer), "link")
+    assert (found.state, node.files[LINK].text) == ("in_sync", newer)
+    # And back, with nothing remembered of what it led to before.
+    applied(node, link=LINK)
+    assert json.loads(node.files["/var/lib/nusy/applied/cuda_toolchain.json"].text)["taken"] == [
+        f"link:{LINK} to {PREFIX}"
+    ]
+
+
+def test_a_link_that_was_right_before_this_role_came_is_still_somebodys(node: Node) -> None:
+    node.put(LINK, PREFIX, kind="link")
+    applied(with_toolkit(node), link=LINK)
+    newer = "/opt/cuda-13.0"
+    assert control(planned(with_toolkit(node, newer), link=LINK, prefix=newer), "link").blocked_by
+
+
+def test_a_link_of_this_role_that_somebody_has_led_elsewhere_is_theirs(node: Node) -> None:
+    applied(with_toolkit(node), link=LINK)
+    node.put(LINK, "/usr/local/cuda-12.9", kind="link")
+    found = control(applied(node, link=LINK), "link")
+    assert (found.blocked_by, node.files[LINK].text) == (f"cuda_toolchain_confirm: [{LINK}]", "/usr/local/cuda-12.9")
 
 
 # --- apt ----------------------------------------------------------------------------------
