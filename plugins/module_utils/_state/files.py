@@ -234,7 +234,8 @@ def plan_file(
     filled = whole.filled(secrets)
     closed = found.closed or not world.closed.isdisjoint(paths.parents(file.path))
     hidden = hides(whole, found.stat, closed=closed)
-    judging = [*owners, *([extra] if extra is not None else [])]
+    judging = [*owners, *(sheets[name] for name in _withdrawing(whole, sheets) if sheets[name] not in owners)]
+    judging += [extra] if extra is not None else []
     known = [len(sheet.changes) for sheet in judging]
     action = "write_file"
     args: tuple[Value, ...] = ()
@@ -298,10 +299,15 @@ def _judge_lines(whole: Whole, text: str, hidden: bool, sheets: Mapping[str, She
     """
     key = f"file {whole.file.path}"
     owner_of = [part.control for part in whole.parts for _line in part.lines]
-    found, _left = _divide(lines_of(text), whole)
+    divided, _left = _divide(lines_of(text), whole)
     wanted = whole.lines
     before: dict[str, list[str]] = {}
     after: dict[str, list[str]] = {}
+    withdrawn = {line: control for control, lines in _withdrawing(whole, sheets).items() for line in lines}
+    found = [line for line in divided if line not in withdrawn]
+    for line in divided:
+        if line in withdrawn:
+            before.setdefault(withdrawn[line], []).append(line)
     foreign: list[str] = []
     for tag, i1, i2, j1, j2 in _opcodes(found, wanted):
         if tag == "equal":
@@ -322,11 +328,11 @@ def _judge_lines(whole: Whole, text: str, hidden: bool, sheets: Mapping[str, She
                 else:
                     foreign.append(line)
     part_key = _part_key(key, whole)
-    for control in dict.fromkeys(part.control for part in whole.parts):
-        if control in after:
-            old, new = before.get(control, []), after[control]
+    for control in dict.fromkeys((*(part.control for part in whole.parts), *before)):
+        if control in before or control in after:
+            old, new = before.get(control, []), after.get(control, [])
             sheets[control].differs(
-                part_key, _shown((HIDDEN,) if hidden else old), _shown((HIDDEN,) if hidden else new)
+                part_key, _shown((HIDDEN,) if hidden else old), _shown((HIDDEN,) if hidden and new else new)
             )
     if foreign or not (before or after):
         # Nothing but white space at the end may differ: then it is nobody's line either.
@@ -337,6 +343,15 @@ def _judge_lines(whole: Whole, text: str, hidden: bool, sheets: Mapping[str, She
             "absent",
             f"{whole.file.path} has {len(foreign)} lines that no control declares" if foreign else "",
         )
+
+
+def _withdrawing(whole: Whole, sheets: Mapping[str, Sheet]) -> dict[str, list[str]]:
+    """Control → the lines that must go because of it; those of a skipped one are left to the owner of the file."""
+    found: dict[str, list[str]] = {}
+    for line, control in whole.file.withdrawn:
+        if line not in whole.lines:
+            found.setdefault(control if control in sheets else whole.parts[0].control, []).append(line)
+    return found
 
 
 def _part_key(key: str, whole: Whole) -> str:

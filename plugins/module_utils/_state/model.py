@@ -67,6 +67,7 @@ class File:
 
     ``sensitive`` True: never show its lines; False: the role vouches that they can be shown; None:
     hide those of a file that others cannot read, by its mode or that of a folder on its way.
+    withdrawn: (line, control) that was in it and must go, by which control: nobody else has added it.
     """
 
     path: str
@@ -78,6 +79,7 @@ class File:
     fragment: bool = False
     sensitive: bool | None = None
     validate: tuple[str, ...] = ()
+    withdrawn: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,19 @@ def ensure_launchers(params: Mapping[str, Any]) -> Composed:
 
 def _controls(wanted: Tools, proofs: Mapping[str, Proof], reader: Reader) -> list[ControlSpec]:
     proven = {name: wanted.binaries[name] for name, proof in proofs.items() if proof.state == "in_sync"}
+    withdrawn = tuple(
+        # Whose proof cannot be seen is not drifted by that: then it is the list that is to be changed.
+        (line, _control_of(name) if proofs[name].state == "drifted" else model.PATHS)
+        for name in proofs.keys() - proven.keys()
+        for line in environment_text({name: wanted.binaries[name]}).splitlines()
+    )
     found = [
         ControlSpec(
             control,
             assertions=tuple(
                 _binary(name, wanted.binaries[name], proof, control)
                 for name, proof in proofs.items()
-                if model.CONTROL_OF.get(name, model.ENGINE) == control
+                if _control_of(name) == control
             ),
         )
         for control in (model.DRIVER, model.CUDA, model.ENGINE)
@@ -86,7 +92,7 @@ def _controls(wanted: Tools, proofs: Mapping[str, Proof], reader: Reader) -> lis
         # What follows from what is found says what was declared: when that one moves, the node did.
         ControlSpec(
             model.PATHS,
-            files=(File(wanted.paths_file, HEAD + environment_text(proven)),),
+            files=(File(wanted.paths_file, HEAD + environment_text(proven), withdrawn=withdrawn),),
             inputs=json.dumps([wanted.paths_file, wanted.binaries, wanted.arch], sort_keys=True),
         ),
         ControlSpec(model.SUITE, directories=(Directory(wanted.folder),), assertions=(suite,)),
@@ -97,6 +103,10 @@ def _controls(wanted: Tools, proofs: Mapping[str, Proof], reader: Reader) -> lis
             inputs=json.dumps([wanted.folder, wanted.state_tool, sorted(wanted.launchers)]),
         ),
     ]
+
+
+def _control_of(name: str) -> str:
+    return model.CONTROL_OF.get(name, model.ENGINE)
 
 
 def _binary(name: str, path: str, proof: Proof, control: str) -> Assertion:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def test_who_moved_is_told_also_where_the_document_follows_from_what_is_found(pr
     edit(node, "/etc/nusy/paths.env", "/venv", "/tmp")
     proofs["NVCC_BIN"] = Proof("drifted", "absent")
     causes = {c.id.partition("/")[2]: c.cause for c in declared().plan(node).controls if c.state == "drifted"}
-    assert causes == dict.fromkeys(("cuda_binaries", "paths", "suite", "entries", "file_extra"), "corrective")
+    assert causes == dict.fromkeys(("cuda_binaries", "paths", "suite", "entries"), "corrective")
     proofs["NVCC_BIN"] = PROVEN
     other = {c.id: c.cause for c in declared(launchers=["vllm-serve", "vllm-node"]).plan(node).controls}
     assert other["launchers/entries"] == "intentional"
@@ -153,6 +154,35 @@ def test_what_is_not_proven_is_left_out_and_fails_the_run_at_its_end(name, contr
     assert name not in node.files["/etc/nusy/paths.env"].text and SUITE in node.files
     assert f"{name} ({BINARIES[name]}): absent" in caught.value.problem.found
     assert drifted(declared().plan(node)) == [control]
+
+
+@pytest.mark.parametrize(("state", "named"), [("drifted", "engine_binaries"), ("unknown", "paths")])
+def test_the_line_of_what_is_not_proven_any_more_is_nobody_elses(state, named, proofs):
+    node = Node()
+    applied(node)
+    edit(node, "/etc/nusy/paths.env", "/cuda/bin", "/tmp")  # its neighbour stays the list's
+    proofs["VLLM_BIN"] = Proof(state, "it hangs")
+    found = {c.id.partition("/")[2]: c.as_dict() for c in declared().plan(node).controls if c.state == "drifted"}
+    assert set(found) == {"paths", named}
+    line = 'VLLM_BIN="/venv/bin/vllm"'
+    assert line in found[named]["before"]["file /etc/nusy/paths.env"]
+    assert line not in str(found[named]["after"])
+    with pytest.raises(NodeError) if state == "drifted" else nullcontext():
+        applied(node)
+    assert "VLLM_BIN" not in node.files["/etc/nusy/paths.env"].text
+    # Skipped or not: nobody has added it.
+    edit(node, "/etc/nusy/paths.env", "NVIDIA", f"{line}\nNVIDIA")
+    assert drifted(declared(skip_controls=["launchers/engine_binaries"]).plan(node)) == ["engine_binaries", "paths"]
+
+
+def test_the_list_is_written_for_a_binary_alone(proofs):
+    node = Node()
+    applied(node)
+    proofs["VLLM_BIN"] = Proof("drifted", "absent")
+    plan = declared().plan(node)
+    assert drifted(plan) == ["engine_binaries"] and [s.action for s in plan.steps] == ["write_file"]
+    proofs["VLLM_BIN"] = PROVEN
+    assert drifted(declared().plan(node)) == []
 
 
 def test_no_gpu_is_unknown_and_fails_nothing(proofs):
