@@ -52,12 +52,21 @@ class ExactOptions:
 
     argument_spec: dict[str, Any]
     params: dict[str, Any]
+    validation_result: Any = None
+
+    def _load_params(self) -> None:
+        cast(Any, super())._load_params()
+        # As it was written: of text in the place of a mapping Ansible makes nothing, and of that no error.
+        self._given = {name: value for name, value in self.params.items() if not name.startswith("_ansible_")}
 
     def fail_json(self, msg: str, **result: Any) -> None:
-        wrong = [] if "error" in result else list(inputs.misfits(self.argument_spec, self.params))
+        refused = "error" not in result and self.validation_result and self.validation_result.error_messages
+        wrong = list(inputs.misfits(self.argument_spec, self._given)) if refused else []
         if wrong:
-            told = refusal(wrong)
-            msg, result = str(told.pop("msg")), {**result, **told}
+            redact = Redactor(inputs.secrets(self.argument_spec, self._given))
+            told = _redacted(redact, refusal(wrong))
+            # Ansible may not have got as far as to know the secrets among the options, and would show them here.
+            msg, result = str(told.pop("msg")), {**result, **told, "invocation": {}}
         cast(Any, super()).fail_json(msg=msg, **result)
 
 

@@ -45,6 +45,28 @@ def misfits(
             yield Problem("input.missing", f"{at}{name}: {kind}", "nothing", why, f"add {at}{name}")
 
 
+def secrets(options: Mapping[str, Mapping[str, object]], given: Mapping[str, object]) -> Iterator[str]:
+    """Every text in an option that must not be logged, also where the shape around it is wrong."""
+    for name, option in options.items():
+        value, nested = given.get(name), option.get("options")
+        if option.get("no_log"):
+            yield from _texts(value)
+        elif isinstance(nested, Mapping):
+            for item in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(item, Mapping):
+                    yield from secrets(nested, item)
+                elif any(inner.get("no_log") for inner in nested.values()):
+                    yield from _texts(item)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+
+
 def value_misfits(option: Mapping[str, object], value: object, at: str) -> Iterator[Problem]:
     kind = str(option.get("type", "str"))
     if not _fits(kind, value):

@@ -70,6 +70,46 @@ def test_a_control_that_is_misspelt_is_an_error_with_four_parts(name: str, capsy
     assert result["failed"] is True and set(result["error"]) >= {"key", "wanted", "found", "why", "fix"}
 
 
+MAPPINGS = [
+    ("ensure_state", {"role": "a", "controls": "x"}, "controls: a list of mappings"),
+    ("ensure_state", {"role": "a", "controls": [{"id": "a/b", "files": "x"}]}, "controls[0].files: a list of mappings"),
+    ("ensure_state", {"role": "a", "controls": [{"id": "a/b", "files": ["x"]}]}, "controls[0].files[0]: a mapping"),
+    ("vllm_venv", {"name": "a", "interpreter": "/p", "python": "3.12", "stages": "x"}, "stages: a list of mappings"),
+    ("vllm_venv", {"name": "a", "interpreter": "/p", "python": "3.12", "stages": ["x"]}, "stages[0]: a mapping"),
+    ("launchers", {"suite": "sha256:0", "binaries": "x"}, "binaries: a mapping"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "wanted"), MAPPINGS)
+def test_text_in_the_place_of_a_mapping_is_an_error_with_four_parts(name, given, wanted, capsys) -> None:
+    with patch_module_args(given):
+        basic._ANSIBLE_PROFILE = "legacy"
+        with pytest.raises(SystemExit):
+            module(name).main()
+    (error,) = json.loads(capsys.readouterr().out)["errors"]
+    assert (error["wanted"], error["key"], error["found"]) == (wanted, "input.type", "the text 'x'")
+
+
+STAGE = {"name": "x", "lock": "", "index_url": "https://robot:hunter22@index.example.org/"}
+LEAKS = [
+    ("ensure_state", {"role": "a", "controls": "x", "secrets": {"token": "hunter22"}}),
+    ("ensure_state", {"role": "a", "controls": "hunter22", "secrets": {"token": "hunter22"}}),
+    ("vllm_venv", {"name": "a", "interpreter": "/p", "python": "3.12", "stages": STAGE}),
+    ("vllm_venv", {"name": "a", "interpreter": "/p", "python": "3.12", "stages": STAGE["index_url"]}),
+    ("vllm_venv", {"name": "a", "interpreter": "/p", "python": "3.12", "stages": [STAGE, "x"]}),
+]
+
+
+@pytest.mark.parametrize(("name", "given"), LEAKS)
+def test_options_that_do_not_fit_show_no_secret(name, given, capsys) -> None:
+    with patch_module_args(given):
+        basic._ANSIBLE_PROFILE = "legacy"
+        with pytest.raises(SystemExit):
+            module(name).main()
+    out = capsys.readouterr().out
+    assert json.loads(out)["error"]["kind"] == "input" and "hunter22" not in out
+
+
 def test_the_archive_is_in_no_result(capsys: pytest.CaptureFixture[str]) -> None:
     result = run("launchers", capsys)
     assert GIVEN["launchers"]["suite"][:40] not in json.dumps(result)
