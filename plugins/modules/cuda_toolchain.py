@@ -318,29 +318,13 @@ error:
   type: dict
 """
 
-from urllib.parse import urlsplit
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import exact, fail, finish
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import ROLE
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.parse import ARGUMENT_SPEC
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.subject import ensure_toolchain
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ensure
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.subject import MODULE
 
 
 def main() -> None:
-    module = exact(AnsibleModule)(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        subject = ensure_toolchain(module.params)
-    except InputError as error:
-        fail(module, error)
-        return
-    index = module.params["index_url"]
-    secrets = {"index_url": index, "password": urlsplit(index).password or ""}
-    # Where wheels come from says nothing about what they are, and may be a secret.
-    declared = Declared(ROLE, "cuda_toolchain", {**module.params, "index_url": ""})
-    finish(module, subject, secrets=secrets, declared=declared)
+    ensure(MODULE, AnsibleModule)
 
 
 if __name__ == "__main__":

@@ -528,23 +528,12 @@ error:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import exact, fail, finish
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import parse
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import EnsureState
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ensure
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import MODULE
 
 
 def main() -> None:
-    module = exact(AnsibleModule)(argument_spec=parse.ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        document = parse.document(module.params)
-        subject = EnsureState(document)
-    except InputError as error:
-        fail(module, error)
-        return
-    declared = Declared(document.role, "ensure_state", module.params)
-    finish(module, subject, secrets=document.secrets, declared=declared)
+    ensure(MODULE, AnsibleModule)
 
 
 if __name__ == "__main__":

@@ -126,23 +126,12 @@ error:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import exact, fail, finish
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.model import ARGUMENT_SPEC, ROLE, tools
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.subject import ensure_launchers
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ensure
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.subject import MODULE
 
 
 def main() -> None:
-    module = exact(AnsibleModule)(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        subject = ensure_launchers(module.params)
-    except InputError as error:
-        fail(module, error)
-        return
-    # The archive is on the node; its digest is enough to judge it.
-    params = {**module.params, "suite": tools(module.params).digest}
-    finish(module, subject, declared=Declared(ROLE, "launchers", params))
+    ensure(MODULE, AnsibleModule)
 
 
 if __name__ == "__main__":

@@ -105,20 +105,12 @@ error:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import exact, fail, finish
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.subject import ARGUMENT_SPEC, ROLE, ensure_ptxas
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ensure
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.subject import MODULE
 
 
 def main() -> None:
-    module = exact(AnsibleModule)(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        subject = ensure_ptxas(module.params)
-    except InputError as error:
-        fail(module, error)
-        return
-    finish(module, subject, declared=Declared(ROLE, "ptxas_environment", module.params))
+    ensure(MODULE, AnsibleModule)
 
 
 if __name__ == "__main__":

@@ -170,22 +170,12 @@ error:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import exact, fail, finish
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.model import ROLE
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.parse import ARGUMENT_SPEC
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.subject import ensure_runtime
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ensure
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.subject import MODULE
 
 
 def main() -> None:
-    module = exact(AnsibleModule)(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        subject = ensure_runtime(module.params)
-    except InputError as error:
-        fail(module, error)
-        return
-    finish(module, subject, declared=Declared(ROLE, "vllm_runtime", module.params))
+    ensure(MODULE, AnsibleModule)
 
 
 if __name__ == "__main__":

@@ -305,26 +305,13 @@ error:
   type: dict
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import exact, fail, finish
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import Redactor
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import parse
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.subject import EnsureVenv
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ensure
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.subject import MODULE
 
 
 def main() -> None:
-    module = exact(AnsibleModule)(argument_spec=parse.ARGUMENT_SPEC, supports_check_mode=True)
-    secrets = {str(number): secret for number, secret in enumerate(parse.secrets(module.params, os.environ))}
-    try:
-        subject = EnsureVenv(parse.declaration(module.params))
-    except InputError as error:
-        fail(module, error, Redactor(secrets.values()))
-        return
-    finish(module, subject, secrets=secrets, declared=Declared(subject.record, "vllm_venv", module.params))
+    ensure(MODULE, AnsibleModule)
 
 
 if __name__ == "__main__":

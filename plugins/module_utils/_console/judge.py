@@ -7,43 +7,24 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import declared as declarations
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared, Kept
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Subject
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import SparkError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.subject import ensure_toolchain
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.subject import ensure_ptxas
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.subject import ensure_runtime
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.subject import MODULE as CUDA
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.subject import MODULE as PTXAS
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.subject import MODULE as RUNTIME
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import claims, files, parse, record
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import EnsureState
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.subject import ensure_launchers
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.parse import declaration
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.subject import EnsureVenv
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import MODULE as STATE
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.subject import MODULE as LAUNCHERS
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.subject import MODULE as VENV
 
-
-def _ensure_state(params: Mapping[str, Any]) -> Subject:
-    return EnsureState(parse.document(params))
-
-
-def _venv(params: Mapping[str, Any]) -> Subject:
-    return EnsureVenv(declaration(params))
-
-
-# Module → how it makes a subject of its options.
-SUBJECTS: dict[str, Callable[[Mapping[str, Any]], Subject]] = {
-    "cuda_toolchain": ensure_toolchain,
-    "ensure_state": _ensure_state,
-    "launchers": ensure_launchers,
-    "ptxas_environment": ensure_ptxas,
-    "vllm_runtime": ensure_runtime,
-    "vllm_venv": _venv,
-}
+# Every module that ensures something, by its name.
+SUBJECTS: dict[str, Ensuring] = {one.module: one for one in (CUDA, STATE, LAUNCHERS, PTXAS, RUNTIME, VENV)}
 # The six specs of the Bootstrap suite, as they are numbered there.
 SPECS = ("prereqs", "cuda_toolchain", "vllm_venv", "vllm_runtime", "ptxas", "launchers")
 
@@ -77,11 +58,11 @@ def judge(reader: Reader) -> tuple[Block, ...]:
 def _verdicts(kept: Kept, reader: Reader) -> tuple[Control, ...]:
     if kept.declared is None:
         return _unknown(kept.name, kept.problem, reader)
-    build = SUBJECTS.get(kept.declared.module)
-    if build is None:
+    ensuring = SUBJECTS.get(kept.declared.module)
+    if ensuring is None:
         return _unknown(kept.name, f"module {kept.declared.module} is not of this release: run the role again", reader)
     try:
-        controls = build(kept.declared.params).plan(reader).controls
+        controls = ensuring.subject(kept.declared.params).plan(reader).controls
     except SparkError as error:
         return _unknown(kept.name, str(error), reader)
     except Exception as error:  # one spec that breaks must not hide the others

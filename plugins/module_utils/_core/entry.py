@@ -13,14 +13,20 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import inputs
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.aside import ask
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared, keep
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, SparkError, doing, refusal
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import (
+    InputError,
+    NodeError,
+    SparkError,
+    doing,
+    refusal,
+)
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Plan, Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import Redactor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import (
@@ -82,9 +88,13 @@ class Action(Protocol):
 
 
 class Subject(Protocol):
-    """One thing that can be looked at and ensured. Implementations hold the desired state."""
+    """One thing that can be looked at and ensured. Implementations hold the desired state.
+
+    record: the name under which the node keeps what is declared for it, and what was applied.
+    """
 
     title: str
+    record: str
 
     def plan(self, reader: Reader) -> Plan:
         """Look at the node and say what differs. Never touches it."""
@@ -96,14 +106,43 @@ class Subject(Protocol):
         """End a real run: leave a record, raise NodeError for what could not be ensured."""
 
 
-def finish(
-    module: Module, subject: Subject, *, secrets: Mapping[str, str] | None = None, declared: Declared | None = None
-) -> None:
+@dataclass(frozen=True)
+class Ensuring:
+    """A module that ensures something, but for its documentation: for itself, and for who judges its options elsewhere.
+
+    subject: raises InputError. secrets: what no result may show; every option with ``no_log`` if it is not given.
+    kept: the options as the node keeps them.
+    """
+
+    module: str
+    options: Mapping[str, Any]
+    subject: Callable[[Mapping[str, Any]], Subject]
+    secrets: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
+    kept: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+
+    def hidden(self, params: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(self.secrets(params) if self.secrets else inputs.secrets(self.options, params))
+
+
+def ensure(ensuring: Ensuring, ansible_module: type) -> None:
+    """The whole of such a module."""
+    module = exact(ansible_module)(argument_spec=ensuring.options, supports_check_mode=True)
+    secrets = ensuring.hidden(module.params)
+    try:
+        subject = ensuring.subject(module.params)
+    except InputError as error:
+        fail(module, error, Redactor(secrets))
+        return
+    declared = Declared(subject.record, ensuring.module, ensuring.kept(module.params))
+    finish(module, subject, secrets=secrets, declared=declared)
+
+
+def finish(module: Module, subject: Subject, *, secrets: Iterable[str] = (), declared: Declared | None = None) -> None:
     """Run ``subject`` in the mode of ``module`` and report. A real run leaves ``declared`` on the node.
 
     A run that fails half-way returns what it found and, as ``left``, what is true now.
     """
-    redact = Redactor((secrets or {}).values())
+    redact = Redactor(secrets)
     reader = HostReader()
     result: dict[str, object] = {}
     try:

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda import declare, links, parse, sources, wheel
@@ -133,3 +134,15 @@ def _damaged(reader: Reader, names: Iterable[str]) -> tuple[str, ...]:
     """Packages with files that are not as they were installed."""
     found = {name: reader.run(["/usr/bin/dpkg", "--verify", name], timeout=60) for name in sorted(names)}
     return tuple(name for name, done in found.items() if done.out.strip())
+
+
+def _secrets(params: Mapping[str, Any]) -> tuple[str, ...]:
+    return params["index_url"], urlsplit(params["index_url"]).password or ""
+
+
+def _kept(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where wheels come from says nothing about what they are, and may be a secret."""
+    return {**params, "index_url": ""}
+
+
+MODULE = Ensuring("cuda_toolchain", parse.ARGUMENT_SPEC, ensure_toolchain, _secrets, _kept)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import request_of
@@ -100,3 +101,6 @@ def ensure_ptxas(params: Mapping[str, Any]) -> Composed:
         )
 
     return Composed(ROLE, CONTROLS, params, look)
+
+
+MODULE = Ensuring("ptxas_environment", ARGUMENT_SPEC, ensure_ptxas)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.place import held, thing
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step
@@ -17,7 +18,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime import model
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.look import Size, Used, measure, use
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.model import GIB, Cache, Runtime
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.parse import runtime
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.parse import ARGUMENT_SPEC, runtime
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     Assertion,
@@ -158,3 +159,6 @@ def empty_cache(step: Step, _reader: Reader, writer: Writer) -> None:
             why="the cache would go on growing until the disk is full",
             fix=f"stop the engines that write to {step.target}, then run the play again",
         )
+
+
+MODULE = Ensuring("vllm_runtime", ARGUMENT_SPEC, ensure_runtime)

@@ -52,7 +52,7 @@ class Composed:
     def __init__(
         self, role: str, controls: Sequence[str], params: Mapping[str, Any], look: Callable[[Reader], Look]
     ) -> None:
-        self.role = role
+        self.role = self.record = role
         self.title = f"role {role}"
         self.skipped = frozenset(params["skip_controls"])
         self.confirmed = frozenset(params["confirm"])

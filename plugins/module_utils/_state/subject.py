@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, carry_out
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, Ensuring, carry_out
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError, doing
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import nearest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import (
@@ -31,6 +31,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     kernel,
     mounts,
     packages,
+    parse,
     paths,
     record,
     units,
@@ -74,6 +75,7 @@ class EnsureState:
     def __init__(self, document: Document, actions: Mapping[str, Action] | None = None) -> None:
         claims.check(document.selected, document.role)
         self.document = document
+        self.record = document.role
         self._own = actions or {}
         self.title = f"role {document.role}"
         self._units = [unit for control in document.selected for unit in control.units]
@@ -356,3 +358,6 @@ def _once(ending: list[Step]) -> list[Step]:
 
 def _writes(path: str, sheets: tuple[Sheet, ...]) -> bool:
     return any(step.target == path and step.action in WRITES for s in sheets for step in s.steps)
+
+
+MODULE = Ensuring("ensure_state", parse.ARGUMENT_SPEC, lambda params: EnsureState(parse.document(params)))

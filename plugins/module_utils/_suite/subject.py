@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
@@ -178,3 +178,11 @@ def write_suite(step: Step, _reader: Reader, writer: Writer, *, content: str) ->
 
 def remove_entry(step: Step, _reader: Reader, writer: Writer) -> None:
     writer.remove(step.target)
+
+
+def _kept(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The archive is on the node; its digest is enough to judge it."""
+    return {**params, "suite": tools(params).digest}
+
+
+MODULE = Ensuring("launchers", model.ARGUMENT_SPEC, ensure_launchers, kept=_kept)

@@ -10,15 +10,18 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, replace
 from typing import Any, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import declared
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, doing
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, Plan
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import record
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import ControlSpec, Document
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import plan as planning
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.apply import Builder
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.installer import Tool
@@ -112,3 +115,11 @@ def _caused(control: Control, spec: ControlSpec, document: Document, last: recor
         return replace(control, cause=cause)
     doubt = f"who moved cannot be told: {last.distrust}"
     return replace(control, cause=cause, reason="; ".join(filter(None, (control.reason, doubt))))
+
+
+MODULE = Ensuring(
+    "vllm_venv",
+    parse.ARGUMENT_SPEC,
+    lambda params: EnsureVenv(parse.declaration(params)),
+    lambda params: parse.secrets(params, os.environ),
+)

@@ -54,7 +54,7 @@ def test_every_returned_key_is_documented(name: str, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("name", GIVEN)
 def test_options_and_their_documentation_agree(name: str) -> None:
     documented = yaml.safe_load(module(name).DOCUMENTATION)["options"]
-    spec = module(name).ARGUMENT_SPEC
+    spec = module(name).MODULE.options
     assert list(documented) == list(spec)
     for option, told in documented.items():
         assert told["type"] == spec[option]["type"]
@@ -121,7 +121,7 @@ def test_the_archive_is_in_no_result(capsys: pytest.CaptureFixture[str]) -> None
 def test_whatever_a_module_ensures_can_be_judged_on_the_node() -> None:
     """One that forgets to leave its options, or that the tool does not know, would be unknown there for ever."""
     folder = Path(__file__).parents[4] / "plugins" / "modules"
-    ensuring = {path.stem: path.read_text() for path in folder.glob("*.py") if "entry import" in path.read_text()}
-    ensuring = {name: text for name, text in ensuring.items() if "finish(" in text}
-    assert set(ensuring) == set(SUBJECTS) and all(f'"{name}"' in text for name, text in ensuring.items())
-    assert all("declared" in text for text in ensuring.values())
+    ensuring = {path.stem for path in folder.glob("*.py") if "ensure(MODULE" in path.read_text()}
+    assert ensuring == set(SUBJECTS) and all(module(name).MODULE is SUBJECTS[name] for name in ensuring)
+    # And no other way leads to a real run.
+    assert not [path.stem for path in folder.glob("*.py") if "finish(" in path.read_text()]

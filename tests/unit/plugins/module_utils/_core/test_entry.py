@@ -238,7 +238,7 @@ def test_what_comes_back_after_applying_is_an_error_and_the_evidence_stays():
 def test_an_error_has_four_parts_and_hides_secrets():
     module = FakeModule(check_mode=False)
     error = NodeError("demo.bad", wanted="w", found="token hunter22 refused", why="y", fix="f")
-    entry.finish(module, FakeSubject(TODO, TODO, error=error), secrets={"token": "hunter22"})
+    entry.finish(module, FakeSubject(TODO, TODO, error=error), secrets=["hunter22"])
     assert module.result["error"] == {
         "key": "demo.bad", "kind": "node", "wanted": "w", "found": "token <secret> refused", "why": "y", "fix": "f",
     }  # fmt: skip
@@ -295,7 +295,7 @@ def test_a_real_run_leaves_its_declaration_before_its_first_step_and_without_sec
     declared = Declared("demo", "ensure_state", {"secrets": {"key": "hunter2!"}, "controls": []})
     monkeypatch.setattr(entry, "keep", lambda what, *_: EVENTS.append(str(what.params)))
     EVENTS.clear()
-    entry.finish(FakeModule(False), FakeSubject(TODO, DONE), secrets={"key": "hunter2!"}, declared=declared)
+    entry.finish(FakeModule(False), FakeSubject(TODO, DONE), secrets=["hunter2!"], declared=declared)
     kept = "{'secrets': {'key': '<secret>'}, 'controls': []}"
     assert EVENTS.so_far() == ["demo begins", "look", kept, "apply", "look", "settle", "ends"]
 
