@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Problem, refusal
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.documents import refusals
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables, of_collection
 
 
@@ -19,7 +20,9 @@ class ActionModule(ActionBase):
         self.validate_argument_spec({})
         variables = task_vars or {}
         given = Variables(str(variables.get("inventory_hostname")), variables, self._templar.template)
-        problems = list(given.misfits(of_collection()))
+        owners = of_collection()
+        # A role's call says nothing new of what does not even fit.
+        problems = list(given.misfits(owners)) or list(refusals(owners, given, self._loader, self._templar))
         if not problems and not variables.get("ansible_check_mode") and (unnamed := _unnamed_machine(given)):
             problems = [unnamed]
         if problems:

@@ -14,8 +14,10 @@ description:
     type and an empty value are errors that say where they were written and what was probably meant.
   - In a real run also refuses C(inventories/local), unless O(ignore:spark_local_apply) names this machine.
   - Runs on the controller alone, without a connection, and judges no state of a node.
-  - A value that cannot be computed before the role runs is judged by the role's call of
-    M(nusy.dgx_spark.ensure_state).
+  - Makes of these variables what each role that reads one of them would call its module with, and has that
+    judged by the code that the module begins with - a path that is none, a control that the role does not have,
+    two controls that contradict each other. So no role is applied to a host where a later one would be refused.
+  - What cannot be computed before the role runs is judged by the role's own call.
 attributes:
   check_mode:
     description: Judges the same in check mode, but for the guard of the local inventory.

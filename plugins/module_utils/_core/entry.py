@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import inputs
@@ -111,7 +111,8 @@ class Ensuring:
     """A module that ensures something, but for its documentation: for itself, and for who judges its options elsewhere.
 
     subject: raises InputError. secrets: what no result may show; every option with ``no_log`` if it is not given.
-    kept: the options as the node keeps them.
+    kept: the options as the node keeps them. made: options that no operator writes and that are dear to make,
+    each with what will do in its place where only the others are to be judged.
     """
 
     module: str
@@ -119,6 +120,7 @@ class Ensuring:
     subject: Callable[[Mapping[str, Any]], Subject]
     secrets: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
     kept: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    made: Mapping[str, str] = field(default_factory=dict)
 
     def hidden(self, params: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(self.secrets(params) if self.secrets else inputs.secrets(self.options, params))

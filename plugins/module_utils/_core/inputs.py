@@ -76,7 +76,7 @@ def value_misfits(option: Mapping[str, object], value: object, at: str) -> Itera
             wanted=f"{at}: {wanted_kind(option)}",
             found=shown(value, secret=secret),
             why=_why(kind, value),
-            fix=_fix(kind, value, at, secret=secret),
+            fix=_fix(kind, value, at, quote=not secret and option.get("elements") != "dict"),
         )
         return
     choices, nested = option.get("choices"), option.get("options")
@@ -176,10 +176,11 @@ def _why(kind: str, value: object) -> str:
     return "what is made of it would not be what was meant"
 
 
-def _fix(kind: str, value: object, at: str, *, secret: bool) -> str:
+def _fix(kind: str, value: object, at: str, *, quote: bool) -> str:
+    """``quote``: may the value be repeated, in the brackets that it lacks?"""
     if value is None:
         return f"give {at} a value, or take it out to have the default"
-    if kind == "list" and isinstance(value, (str, int)) and not isinstance(value, bool) and not secret:
+    if kind == "list" and isinstance(value, (str, int)) and not isinstance(value, bool) and quote:
         text = str(value)
         return (
             f'write {at}: [{text if len(text) <= 60 else "…"}]; on the command line as JSON, -e \'{{"name": ["…"]}}\''

@@ -185,4 +185,4 @@ def _kept(params: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**params, "suite": tools(params).digest}
 
 
-MODULE = Ensuring("launchers", model.ARGUMENT_SPEC, ensure_launchers, kept=_kept)
+MODULE = Ensuring("launchers", model.ARGUMENT_SPEC, ensure_launchers, kept=_kept, made={"suite": "sha256:"})

@@ -27,6 +27,20 @@ BAD = {
     "internal": ("ptxas_states: {}", "ptxas_states", "ptxas_states on internal", "spark_foreign_variables"),
     "elements": ("ptxas_confirm: [{path: /x}]", "ptxas_confirm[0]", "a mapping (path)", "correct ptxas_confirm[0]"),
 }
+# What only the call of a role would refuse: for the node layer a host must not be touched for this either.
+JUDGED = {
+    "account": (
+        "prereqs_user: Bad User",
+        "controls[4].groups[0].name: ",
+        "'Bad User' on account, which is in prereqs_user",
+    ),
+    "control": (
+        "launchers_skip_controls: [launchers/x]",
+        "skip_controls[0]: ",
+        "which is in launchers_skip_controls, at",
+    ),
+    "version": ("cuda_toolchain_version: thirteen", "version: ", "which is in cuda_toolchain_version, at"),
+}
 FINE = {
     "good": "ansible_user: x\nprereqs: x\n",
     "later": "prereqs_user_groups: '{{ known_only_in_the_role }}'\nprereqs_user: \"{{ 'a' ~ 'b' }}\"\n",
@@ -37,12 +51,12 @@ FINE = {
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A host for every case. None is reached: what runs, runs here."""
-    hosts = {name: {} for name in (*BAD, *FINE)}
+    hosts = {name: {} for name in (*BAD, *JUDGED, *FINE)}
     local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
     local["ansible_remote_tmp"] = str(tmp_path / "tmp")
     (tmp_path / "site" / "host_vars").mkdir(parents=True)
     (tmp_path / "site" / "hosts.yml").write_text(yaml.safe_dump({"spark": {"hosts": hosts, "vars": local}}))
-    for name, text in {**{name: case[0] for name, case in BAD.items()}, **FINE}.items():
+    for name, text in {**{name: case[0] for name, case in (BAD | JUDGED).items()}, **FINE}.items():
         (tmp_path / "site" / "host_vars" / f"{name}.yml").write_text(text)
     return tmp_path / "site"
 
@@ -69,9 +83,9 @@ def play(site: Path, playbook: str | Path, *arguments: str) -> tuple[int, list[d
 
 def test_every_bad_input_is_told_in_four_parts_and_the_other_hosts_are_reported(site: Path) -> None:
     # A layer alone is guarded like the whole site.
-    _code, results = play(site, "playbooks/runtime.yml", "--check", "--forks", "15", "--tags", "ptxas")
+    _code, results = play(site, "playbooks/runtime.yml", "--check", "--forks", "18", "--tags", "ptxas")
     judged = {line["host"]: line for line in results if line["action"] == PREFLIGHT}
-    assert judged.keys() == BAD.keys() | FINE.keys()
+    assert judged.keys() == BAD.keys() | JUDGED.keys() | FINE.keys()
     for host, (_text, variable, found, fix) in BAD.items():
         line = judged[host]
         assert line["status"] == "failed", host
@@ -81,6 +95,9 @@ def test_every_bad_input_is_told_in_four_parts_and_the_other_hosts_are_reported(
         assert host in error["found"]
         assert all(error[part] in line["result"]["msg"] for part in ("wanted", "found", "why", "fix"))
         assert {other["action"] for other in results if other["host"] == host} == {PREFLIGHT}
+    for host, (_text, wanted, found) in JUDGED.items():
+        error = judged[host]["result"]["error"]
+        assert error["kind"] == "input" and error["wanted"].startswith(wanted) and found in error["found"], error
     assert {host for host, line in judged.items() if line["status"] != "failed"} == FINE.keys()
     assert any(line["host"] == "good" and line["action"].endswith("ptxas_environment") for line in results)
     report = validated(site.parent / "drift/report.json")
@@ -90,10 +107,13 @@ def test_every_bad_input_is_told_in_four_parts_and_the_other_hosts_are_reported(
     assert not any("refuse-what-nobody-meant" in control["id"] for control in states["good"]["controls"])
 
 
-def test_a_real_run_touches_no_host_while_one_is_in_doubt(site: Path) -> None:
+@pytest.mark.parametrize("doubtful", ["flag", "control"])
+def test_a_real_run_touches_no_host_while_one_is_in_doubt(site: Path, doubtful: str) -> None:
     # Should the guard ever fail, what would be changed is this one file.
     target = site.parent / "ptxas.env"
-    code, results = play(site, "playbooks/runtime.yml", "-e", f"ptxas_environment_file={target}", "-l", "good,flag")
+    code, results = play(
+        site, "playbooks/runtime.yml", "-e", f"ptxas_environment_file={target}", "-l", f"good,{doubtful}"
+    )
     assert code != 0 and not target.exists()
     assert {line["action"] for line in results} == {PREFLIGHT}
 
@@ -153,6 +173,8 @@ def test_options_of_modules_are_told_in_four_parts(site: Path) -> None:
   tasks:
     - nusy.dgx_spark.ensure_state: {role: x, controls: [{id: x/a, files: [{pth: /etc/x}]}]}
       ignore_errors: true
+    - nusy.dgx_spark.vllm_venv: {name: x, interpreter: /p, python: "3.12", stages: x}
+      ignore_errors: true
     - nusy.dgx_spark.spark_facts: {gather_subset: [gpus]}
       ignore_errors: true
     - nusy.dgx_spark.spark_facts: {timeout: 1}
@@ -163,7 +185,13 @@ def test_options_of_modules_are_told_in_four_parts(site: Path) -> None:
     _code, results = play(site, playbook, "--check")
     told = [(line["result"]["error"]["wanted"], line["result"]["error"]["fix"]) for line in results]
     assert [wanted.split(":")[0] for wanted, _fix in told] == [
-        "controls[0].files[0].pth", "gather_subset[0]", "2 to 300 s", "timeout",
+        "controls[0].files[0].pth", "stages", "gather_subset[0]", "2 to 300 s", "timeout",
     ]  # fmt: skip
-    assert [fix for _wanted, fix in told] == ["call it path", "write gpu", "change timeout", "correct timeout"]
+    assert [fix for _wanted, fix in told] == [
+        "call it path",
+        "correct stages",
+        "write gpu",
+        "change timeout",
+        "correct timeout",
+    ]
     assert all(line["result"]["error"]["kind"] == "input" for line in results)

@@ -88,6 +88,7 @@ def test_text_in_the_place_of_a_mapping_is_an_error_with_four_parts(name, given,
             module(name).main()
     (error,) = json.loads(capsys.readouterr().out)["errors"]
     assert (error["wanted"], error["key"], error["found"]) == (wanted, "input.type", "the text 'x'")
+    assert error["fix"] == f"correct {wanted.partition(':')[0]}"
 
 
 STAGE = {"name": "x", "lock": "", "index_url": "https://robot:hunter22@index.example.org/"}

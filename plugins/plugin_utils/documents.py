@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Would the call of a role be refused for what was written? Judged on the controller, before any node is touched.
+
+Such a role is one call of a module that ensures something. What it would be given is computed as the
+role would, and handed to the very code that the module begins with, which needs no node.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._console.judge import SUBJECTS
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Ensuring
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, Problem
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import misfits, secrets
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import Redactor
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables, owners_of
+
+NAMESPACE = "nusy.dgx_spark."
+
+
+def refusals(owners: Mapping[str, Path], host: Variables, loader: DataLoader, templar: Templar) -> Iterator[Problem]:
+    """What the calls of these roles would be refused for on that host, led back to its variables."""
+    ours = {name for name in host.written if owners_of(name, owners)}
+    for folder in owners.values():
+        # Nothing written that the role reads: it is called as it was shipped. Computing that takes time on every host.
+        if not ours.isdisjoint(_words(folder)):
+            for problem in _refusals(folder, host, loader, templar):
+                # By its own variable or, where that is left at its default, by the one that the default reads.
+                sources = (host.source(problem.found, owner) for owner in (folder, *owners.values()))
+                source = next(filter(None, sources), "")
+                yield dataclasses.replace(problem, found=f"{problem.found} on {host.host}{source}")
+
+
+def _refusals(folder: Path, host: Variables, loader: DataLoader, templar: Templar) -> Iterator[Problem]:
+    """What cannot be computed before the role runs is left to its own call."""
+    role = {**_read(folder / "vars", loader), "role_path": str(folder)}
+    known = {**_read(folder / "defaults", loader), **host.written, **role}
+    there = templar.copy_with_new_env(available_variables=known)
+    for task in _read(folder / "tasks", loader) or ():
+        for ensuring in (one for name, one in SUBJECTS.items() if f"{NAMESPACE}{name}" in task):
+            try:
+                options = there.template({**task[f"{NAMESPACE}{ensuring.module}"], **ensuring.made})
+            except AnsibleError:
+                continue
+            yield from _judged(ensuring, options)
+
+
+def _judged(ensuring: Ensuring, options: Mapping[str, Any]) -> Iterator[Problem]:
+    judged = ArgumentSpecValidator(ensuring.options).validate(options)
+    if judged.error_messages:
+        problems, hidden = list(misfits(ensuring.options, options)), secrets(ensuring.options, options)
+    else:
+        try:
+            ensuring.subject(judged.validated_parameters)
+            return
+        except InputError as error:
+            problems, hidden = [error.problem], iter(ensuring.hidden(judged.validated_parameters))
+    redact = Redactor(hidden).text
+    yield from (dataclasses.replace(one, wanted=redact(one.wanted), found=redact(one.found)) for one in problems)
+
+
+def _read(part: Path, loader: DataLoader) -> Any:
+    path = part / "main.yml"
+    return (loader.load_from_file(str(path), trusted_as_template=True) if path.is_file() else None) or {}
+
+
+@functools.cache
+def _words(folder: Path) -> frozenset[str]:
+    paths = (folder / part / "main.yml" for part in ("defaults", "vars", "tasks"))
+    return frozenset(word for path in paths if path.is_file() for word in re.findall(r"\w+", path.read_text("utf-8")))
