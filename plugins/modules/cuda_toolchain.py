@@ -39,6 +39,7 @@ attributes:
   idempotent:
     description: After applying, the node is looked at again; a plan that is not empty is an error.
     support: full
+extends_documentation_fragment: nusy.dgx_spark.ensuring
 options:
   version:
     description: Release of the toolkit, major.minor, quoted.
@@ -135,16 +136,6 @@ options:
     description: Absolute path of a folder on the node that holds the wheels; then no index is asked.
     type: str
     default: ""
-  skip_controls:
-    description: Ids of controls to leave alone. They are reported as C(not_selected).
-    type: list
-    elements: str
-    default: []
-  confirm:
-    description: Victims that the operator allows to be touched, exactly as C(blocked_by) lists them.
-    type: list
-    elements: str
-    default: []
 seealso:
   - module: nusy.dgx_spark.ptxas_probe
   - module: nusy.dgx_spark.ensure_state

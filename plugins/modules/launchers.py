@@ -23,6 +23,7 @@ attributes:
   idempotent:
     description: The archive of one release is the same byte for byte.
     support: full
+extends_documentation_fragment: nusy.dgx_spark.ensuring
 options:
   suite:
     description: What the lookup P(nusy.dgx_spark.suite#lookup) returns, or a digest with which one is only judged.
@@ -65,16 +66,6 @@ options:
     description: Seconds that one program may take before it is stopped.
     type: float
     default: 120
-  skip_controls:
-    description: Ids of controls to leave alone. They are reported as C(not_selected).
-    type: list
-    elements: str
-    default: []
-  confirm:
-    description: Paths that may be taken over, exactly as C(blocked_by) of an earlier result lists them.
-    type: list
-    elements: str
-    default: []
 notes:
   - A binary is run with the rights of who owns it.
   - Restarts nothing. A unit that runs a launcher belongs to another role.

@@ -22,6 +22,7 @@ attributes:
   idempotent:
     description: The variables do not depend on whether they are set already.
     support: full
+extends_documentation_fragment: nusy.dgx_spark.ensuring
 options:
   venv:
     description: Absolute path of the virtual environment that Triton is installed in.
@@ -48,16 +49,6 @@ options:
     description: Seconds that one program may take before it is stopped.
     type: float
     default: 60
-  skip_controls:
-    description: Ids of controls to leave alone. They are reported as C(not_selected).
-    type: list
-    elements: str
-    default: []
-  confirm:
-    description: Paths that may be taken over, exactly as C(blocked_by) of an earlier result lists them.
-    type: list
-    elements: str
-    default: []
 notes:
   - Programs of the virtual environment are run with the rights of its owner.
 seealso:

@@ -24,6 +24,7 @@ attributes:
   idempotent:
     description: After applying, the node is looked at again; a plan that is not empty is an error.
     support: full
+extends_documentation_fragment: nusy.dgx_spark.ensuring
 options:
   venv:
     description: Absolute path of the virtual environment that holds the engine.
@@ -103,16 +104,6 @@ options:
     description: Seconds for counting one cache. What is not counted whole by then, and below its limit, is unknown.
     type: float
     default: 5
-  skip_controls:
-    description: Ids of controls to leave alone. They are reported as C(not_selected).
-    type: list
-    elements: str
-    default: []
-  confirm:
-    description: Paths and values that are allowed, exactly as C(blocked_by) of an earlier result lists them.
-    type: list
-    elements: str
-    default: []
 notes:
   - Programs of the virtual environment are run with the rights of its owner.
 seealso:

@@ -31,6 +31,7 @@ attributes:
   idempotent:
     description: After applying, the node is looked at again; a plan that is not empty is an error.
     support: full
+extends_documentation_fragment: nusy.dgx_spark.ensuring
 options:
   name:
     description: Name of the environment, a directory in O(root).
@@ -163,11 +164,6 @@ options:
     type: list
     elements: str
     default: [/usr/local/bin/uv, /usr/bin/uv]
-  skip_controls:
-    description: Ids of controls to leave alone. They are reported as C(not_selected).
-    type: list
-    elements: str
-    default: []
   confirm:
     description:
       - What may be moved aside to make room, exactly as C(blocked_by) of an earlier result lists it, for example a

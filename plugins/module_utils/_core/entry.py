@@ -39,6 +39,11 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.turn import t
 
 # A look takes a second. One that takes this long after a failure waits for something that is broken.
 LOOK_SECONDS = 60.0
+# Options that every module has which ensures something. Documented by the fragment ``ensuring``.
+OPTIONS: dict[str, Any] = {
+    "skip_controls": {"type": "list", "elements": "str", "default": []},
+    "confirm": {"type": "list", "elements": "str", "default": []},
+}
 
 
 class Module(Protocol):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import (
     BUILDS,
@@ -25,7 +26,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import 
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.sources import wrong_key
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import OWN_PLACE, arch_of
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Package
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.parse import PACKAGE
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import lock

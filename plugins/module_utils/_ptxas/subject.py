@@ -10,12 +10,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Ensuring
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS, Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import request_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.probe import examined
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import OPTIONS, Composed, Look
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Assertion, ControlSpec, File
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.systemd import environment_text
 

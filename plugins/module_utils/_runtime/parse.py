@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.model import MOST_UTILIZATION, Cache, Runtime
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import confirms
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.systemd import environment_text
 

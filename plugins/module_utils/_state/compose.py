@@ -20,12 +20,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import ControlSpec, Document
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import EnsureState
 
-# Options that every such module has.
-OPTIONS: dict[str, Any] = {
-    "skip_controls": {"type": "list", "elements": "str", "default": []},
-    "confirm": {"type": "list", "elements": "str", "default": []},
-}
-
 
 @dataclass(frozen=True)
 class Look:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import files
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
@@ -127,8 +128,7 @@ CONTROL_OPTIONS: dict[str, Any] = {
 ARGUMENT_SPEC: dict[str, Any] = {
     "role": _NEEDED,
     "controls": {"type": "list", "elements": "dict", "required": True, "options": CONTROL_OPTIONS},
-    "skip_controls": _names(),
-    "confirm": _names(),
+    **OPTIONS,
     "secrets": {"type": "dict", "default": {}, "no_log": True},
     "install_recommends": _NO,
 }

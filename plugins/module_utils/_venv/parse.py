@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.versions import version_in_range
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import installer, lock
@@ -71,8 +72,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "generation": {"type": "str", "choices": ["declared", "previous"], "default": "declared"},
     "size_mib": {"type": "int", "default": 0},
     "uv": {"type": "list", "elements": "str", "default": ["/usr/local/bin/uv", "/usr/bin/uv"]},
-    "skip_controls": {"type": "list", "elements": "str", "default": []},
-    "confirm": {"type": "list", "elements": "str", "default": []},
+    **OPTIONS,
 }
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")

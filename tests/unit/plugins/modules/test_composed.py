@@ -14,6 +14,7 @@ from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.nusy.dgx_spark.plugins.lookup.suite import LookupModule
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._console.judge import SUBJECTS
+from documented import options_of
 
 PACKAGE = "ansible_collections.nusy.dgx_spark.plugins.modules"
 GIVEN: dict[str, dict[str, Any]] = {
@@ -53,7 +54,7 @@ def test_every_returned_key_is_documented(name: str, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("name", GIVEN)
 def test_options_and_their_documentation_agree(name: str) -> None:
-    documented = yaml.safe_load(module(name).DOCUMENTATION)["options"]
+    documented = options_of(module(name))
     spec = module(name).MODULE.options
     assert list(documented) == list(spec)
     for option, told in documented.items():

@@ -14,6 +14,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import TOOLS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.parse import ARGUMENT_SPEC
 from ansible_collections.nusy.dgx_spark.plugins.modules import cuda_toolchain
+from documented import options_of
 
 TOOL = "#!/bin/sh\necho 'Cuda compilation tools, release 13.0, V13.0.88'\n"
 
@@ -36,7 +37,7 @@ def prefix(tmp_path: Path) -> str:
 
 
 def test_the_documented_options_are_the_accepted_ones() -> None:
-    documented = yaml.safe_load(cuda_toolchain.DOCUMENTATION)["options"]
+    documented = options_of(cuda_toolchain)
     keys = ("type", "elements", "default", "choices")
     accepted = {name: {key: option[key] for key in keys if key in option} for name, option in ARGUMENT_SPEC.items()}
     assert {n: {key: option[key] for key in keys if key in option} for n, option in documented.items()} == accepted

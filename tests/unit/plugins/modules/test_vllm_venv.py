@@ -13,6 +13,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.model import CONTROLS
 from ansible_collections.nusy.dgx_spark.plugins.modules import vllm_venv
+from documented import options_of
 
 LOCK = f"torch==2.13.0 --hash=sha256:{'a' * 64}\n"
 PARAMS = {"name": "vllm", "interpreter": sys.executable, "python": f"3.{sys.version_info[1]}"}
@@ -50,7 +51,7 @@ def without_secrets(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_documentation_and_argument_spec_say_the_same() -> None:
-    options = yaml.safe_load(vllm_venv.DOCUMENTATION)["options"]
+    options = options_of(vllm_venv)
     assert documented(options) == without_secrets(parse.ARGUMENT_SPEC)
 
 
