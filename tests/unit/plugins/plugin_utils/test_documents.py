@@ -8,18 +8,14 @@ from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Problem
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils import documents, variables
 
 ROLES = sorted(path.name for path in (variables.ROOT / "roles").iterdir())
 PASSWORD = "hunter22"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _lookups() -> None:
-    init_plugin_loader()
+# Lookups, which read the locks that are shipped, are for real runs: tests/integration/drift/test_bad_input.py.
+LOCK = "vllm_venv_stages: [{name: a, lock: b}]"
 
 
 def refused(folder: Path, text: str) -> list[Problem]:
@@ -43,8 +39,8 @@ def refused(folder: Path, text: str) -> list[Problem]:
         ("launchers_folder: opt", "folder: an absolute path", "which is in launchers_folder, at"),
         ("ptxas_venv: opt", "venv", "which is in ptxas_venv, at"),
         ("vllm_runtime_skip_controls: [x]", "skip_controls[0]", "which is in vllm_runtime_skip_controls, at"),
-        ("vllm_venv_name: a b", "name: letters", "'a b' on spark-1, which is in vllm_venv_name, at"),
-        ("vllm_venv_stages: [{name: a, lock: b}]", "stages[0].lock (a)", "line 1: 'b' is not pinned"),
+        ("vllm_venv_name: a b\n" + LOCK, "name: letters", "'a b' on spark-1, which is in vllm_venv_name, at"),
+        (LOCK, "stages[0].lock (a)", "line 1: 'b' is not pinned"),
         ("vllm_venv_stages: [{nam: a, lock: b}]", "stages[0].nam: a name that is documented", "nam, which is none"),
     ],
 )  # fmt: skip
