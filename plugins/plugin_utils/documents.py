@@ -68,7 +68,8 @@ def _judged(ensuring: Ensuring, options: Mapping[str, Any]) -> Iterator[Problem]
         except InputError as error:
             problems, hidden = [error.problem], iter(ensuring.hidden(judged.validated_parameters))
     redact = Redactor(hidden).text
-    yield from (dataclasses.replace(one, wanted=redact(one.wanted), found=redact(one.found)) for one in problems)
+    for one in problems:
+        yield Problem(**{part: redact(text) for part, text in dataclasses.asdict(one).items()})
 
 
 def _read(part: Path, loader: DataLoader) -> Any:
