@@ -28,8 +28,6 @@ sys.path.insert(0, str(REPO / "tests" / "nodes"))
 
 import testing
 
-CONFIRM = "case_confirm"
-
 
 @dataclass(frozen=True)
 class Case:
@@ -102,20 +100,23 @@ def frame(
     cases: Sequence[Case],
     *,
     alone: Sequence[Case] = (),
+    plain: bool = False,
     given: Callable[[Sequence[testing.Machine]], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> tuple[Any, Any]:
     """The fixture and the test of one table: every case is run once, and judged under its own name.
 
-    alone: cases of the table that need a run of their own each. given: what the nodes need meanwhile.
+    alone: cases of the table that need a run of their own each. plain: for real without Mitogen, as
+    everybody runs it; one table is, since the same tasks take four times as long.
+    given: what the nodes need meanwhile.
     """
 
     @pytest.fixture(scope="module", name="outcomes")
     def outcomes(make_node: Callable[..., testing.Machine], tmp_path_factory: Any) -> Iterator[dict[str, Outcome]]:
         machines, directory = pair(make_node), tmp_path_factory.mktemp("runs")
         with given(machines):
-            found = run([case for case in cases if case not in alone], machines, directory)
+            found = run([case for case in cases if case not in alone], machines, directory, plain=plain)
             for case in alone:
-                found |= run([case], machines, directory)
+                found |= run([case], machines, directory, plain=plain)
             yield found
 
     @pytest.mark.parametrize("case", cases, ids=str)
@@ -125,8 +126,10 @@ def frame(
     return outcomes, test_as_stock_or_truer
 
 
-def run(cases: Sequence[Case], machines: Sequence[testing.Machine], directory: Path) -> dict[str, Outcome]:
-    """Every case on both nodes; about a second a case and mode, the two nodes side by side."""
+def run(
+    cases: Sequence[Case], machines: Sequence[testing.Machine], directory: Path, *, plain: bool = False
+) -> dict[str, Outcome]:
+    """Every case on both nodes, in one run for each mode: over Mitogen, which pays for more than two tasks."""
     names = [case.name for case in cases]
     assert len(set(names)) == len(names), "names of cases must differ"
     outcomes = {case.name: Outcome() for case in cases}
@@ -140,23 +143,27 @@ def run(cases: Sequence[Case], machines: Sequence[testing.Machine], directory: P
     for number, check in enumerate((True, False, False)):
         # Again, the stock modules only where the table has a word on it: it is ours that must be quiet.
         groups = [cases, [case for case in cases if number < 2 or case.stock_says]][: len(machines)]
-        tasks = [
-            [task for case in group for task in make(case)]
-            for group, make in zip(groups, (_ours, _stock), strict=False)
-        ]
-        # For real as everybody runs it. The same tasks over Mitogen take less than half the time.
-        strategy, env = ("free", {"ANSIBLE_PIPELINING": "1"}) if number == 1 else ("mitogen_free", testing.MITOGEN)
-        result = testing.ansible_playbook(_play(machines, tasks, strategy), machines, directory, check=check, env=env)
-        for machine, group, side in zip(machines, groups, ("ours", "stock"), strict=False):
+        mitogen = len(cases) > 1 and not (plain and not check)
+        plays = [_play(*one, mitogen=mitogen) for one in zip(TASKS, groups, machines, strict=False)]
+        env = testing.MITOGEN if mitogen else {}
+        result = testing.ansible_playbook(plays, machines, directory, check=check, env=env)
+        for side, group, machine in zip(TASKS, groups, machines, strict=False):
             for case in group:
-                _note(outcomes[case.name], side, machine.name, result.of(host=machine.name, task=case.name), result)
+                _note(outcomes[case.name], side, result.of(host=machine.name, task=case.name), result)
         if number < 2:
             _look(cases, machines, outcomes)
     return outcomes
 
 
-def _note(outcome: Outcome, side: str, host: str, entries: list[dict[str, Any]], result: testing.PlayResult) -> None:
-    assert entries, f"a case did not run on {host}:\n{result.stdout[-3000:]}"
+def _play(side: str, cases: Sequence[Case], machine: testing.Machine, *, mitogen: bool) -> dict[str, Any]:
+    """A play for each node: in one for both, every task would be skipped on the other, which costs as well."""
+    tasks = [task for case in cases for task in TASKS[side](case)]
+    strategy = {"strategy": "mitogen_linear"} if mitogen else {}
+    return {"hosts": machine.name, "gather_facts": False, "become": True, "tasks": tasks, **strategy}
+
+
+def _note(outcome: Outcome, side: str, entries: list[dict[str, Any]], result: testing.PlayResult) -> None:
+    assert entries, f"a case did not run: {side}\n{result.stdout[-3000:]}"
     getattr(outcome, side).append(worst([entry["status"] for entry in entries]))
     messages = (str(entry["result"].get("msg", ""))[:300] for entry in entries)
     outcome.said.append(f"{side}: {' / '.join(messages)}")
@@ -186,18 +193,6 @@ def parts(output: str) -> list[str]:
     return [text.strip() for text in output.split("\x1e")[:-1]]
 
 
-def _play(
-    machines: Sequence[testing.Machine], tasks: Sequence[list[dict[str, Any]]], strategy: str
-) -> list[dict[str, Any]]:
-    """One play in which each node has its own tasks and none waits for the other."""
-    blocks = [
-        {"when": f"inventory_hostname == '{machine.name}'", "block": own}
-        for machine, own in zip(machines, tasks, strict=True)
-        if own
-    ]
-    return [{"hosts": "all", "gather_facts": False, "become": True, "strategy": strategy, "tasks": blocks}]
-
-
 def _ours(case: Case) -> list[dict[str, Any]]:
     module = {"role": case.role, "controls": [{"id": f"{case.role}/it", **case.ours}], "confirm": [*case.confirm]}
     return [{"name": case.name, "nusy.dgx_spark.ensure_state": module, "ignore_errors": True}]
@@ -209,6 +204,9 @@ def _stock(case: Case) -> list[dict[str, Any]]:
     if len(chain) == 1:
         return [{**chain[0], "ignore_errors": True}]
     return [{"block": chain, "rescue": [{"name": "Go on with the next case", "ansible.builtin.meta": "noop"}]}]
+
+
+TASKS = {"ours": _ours, "stock": _stock}
 
 
 def judge_ours(case: Case, outcome: Outcome) -> None:

@@ -51,4 +51,4 @@ CASES = (
 )  # fmt: skip
 
 
-outcomes, test_as_stock_or_truer = differential.frame(CASES)
+outcomes, test_as_stock_or_truer = differential.frame(CASES, plain=True)
