@@ -38,6 +38,8 @@ THEIRS = "/etc/apt/sources.list.d/cuda-ubuntu2404.list"
 DECLARED = "/var/lib/nusy/declared/cuda_toolchain.json"
 PLACE = "/usr/local/lib/nusy/cuda"
 MADE = f"{PLACE}/13.0"
+# For what nvcc has no part in: it proves the same toolkit in the tests before.
+QUICK = {"compile": False}
 # Which package NVIDIA has the content of a wheel in.
 DEBS = {
     "nvidia-cuda-nvcc": "cuda-nvcc-13-0",
@@ -206,10 +208,10 @@ def test_a_choice_of_the_administrator_is_asked_for_by_name(packages: Story) -> 
         f"update-alternatives --install {LINK} cuda /usr/local/cuda-12.9 129; "
         "update-alternatives --set cuda /usr/local/cuda-12.9"
     )
-    found = packages.run(check=False)
+    found = packages.run(check=False, **QUICK)
     assert drifted(found) == {"link"} and found["link"]["blocked_by"] == f"cuda_toolchain_confirm: [{LINK}]"
     assert machine.run("readlink", "-f", LINK).strip() == "/usr/local/cuda-12.9"
-    packages.run(check=False, confirm=[LINK])
+    packages.run(check=False, confirm=[LINK], **QUICK)
     assert machine.run("readlink", "-f", LINK).strip() == PREFIX
 
 
@@ -219,10 +221,10 @@ def test_a_second_source_with_another_key_stops_apt_and_is_named(packages: Story
     machine.write(THEIRS, f"deb [signed-by={apt.SEEN_BY_NODES}/{apt.PUBLIC_KEY.name}] {url} /\n")
     # It is true of the real apt: without this, the whole control would be about nothing.
     assert "Conflicting values set for option Signed-By" in machine.shell("apt-get update 2>&1 || true")
-    found = packages.run(check=False)
+    found = packages.run(check=False, **QUICK)
     assert drifted(found) == {"repository"}
     assert found["repository"]["blocked_by"] == f"cuda_toolchain_confirm: [{sources.OURS}]"
-    packages.run(check=False, confirm=[sources.OURS])
+    packages.run(check=False, confirm=[sources.OURS], **QUICK)
     machine.run("apt-get", "update")
     assert not machine.ok("test", "-e", sources.PINS)
 
@@ -284,14 +286,14 @@ def test_a_prefix_of_somebody_else_is_not_taken_over(wheels: Story) -> None:
     wheels.machine.shell(f"install -d -o ops {theirs} && echo mine > {theirs}/file")
     # A toolkit that is ready saves the time of making it.
     wheels.machine.shell(f"cp -a $(readlink -f {MADE}) {theirs}-$(readlink {MADE} | cut -d- -f2)")
-    place = {"prefix": theirs, "link": ""}
+    place = {"prefix": theirs, "link": "", **QUICK}
     assert wheels.run(check=True, **place)["toolkit"]["blocked_by"] == f"cuda_toolchain_confirm: [{theirs}]"
     wheels.run(check=False, confirm=[theirs], **place)
     assert wheels.machine.read(f"{theirs}.replaced.1/file") == "mine\n"
 
 
 def test_root_makes_no_toolkit_where_somebody_else_could_exchange_it(wheels: Story) -> None:
-    found = wheels.run(check=False, fails=True, prefix="/opt/nusy/cuda/13.0", link="")["toolkit"]
+    found = wheels.run(check=False, fails=True, prefix="/opt/nusy/cuda/13.0", link="", **QUICK)["toolkit"]
     assert found["state"] == "drifted" and "nusy decides what is in /opt/nusy/cuda" in found["reason"]
     assert wheels.result["error"]["key"] == "state.not_ensured"
     assert wheels.machine.shell("ls -A /opt/nusy") == ""
@@ -300,7 +302,7 @@ def test_root_makes_no_toolkit_where_somebody_else_could_exchange_it(wheels: Sto
 def test_a_missing_wheelhouse_is_an_error_and_what_is_in_use_stays(wheels: Story) -> None:
     wheels.machine.shell(f"touch {MADE}/include/again.h")
     before = wheels.machine.run("readlink", MADE)
-    wheels.run(check=False, fails=True, find_links="/srv/nothing")
+    wheels.run(check=False, fails=True, find_links="/srv/nothing", **QUICK)
     assert wheels.result["error"]["key"] == "cuda.not_installed"
     assert wheels.machine.run("readlink", MADE) == before
     assert wheels.machine.shell(f"find {PLACE} -maxdepth 1 -name '.*.work'") == ""
