@@ -74,12 +74,17 @@ def _look(wanted: Toolchain, reader: Reader) -> Look:
 
 def _tool(path: str, reader: Reader, timeout: float, scratch: Path) -> Tool:
     answer = ask(path, reader, timeout, scratch)
+    size, hidden = 0.0, False
     try:
-        size = round(os.stat(path).st_size / 2**20, 1)
-    except OSError:
-        size = 0.0
+        found = os.stat(path)
+        size, hidden = round(found.st_size / 2**20, 1), bool(found.st_mode & 0o111)
+    except OSError as error:
+        hidden = isinstance(error, PermissionError)
     if answer.version is not None:
         return Tool(path, str(answer.version), answer.version.short, size_mib=size)
+    if answer.fault == "denied" and hidden:
+        # Others may run it.
+        return Tool(path, fault="unjudged", said=f"{path}: who looks may not run it", size_mib=size)
     said = FAULTS.get(answer.fault, "")
     if answer.fault == "unrunnable" and (machine := _other_machine(path)):
         said = f"it is a program for {machine}, and this machine is {os.uname().machine}"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS, Ensuring
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import request_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.probe import examined
@@ -75,7 +75,11 @@ def ensure_ptxas(params: Mapping[str, Any]) -> Composed:
     )
 
     def look(reader: Reader) -> Look:
-        probe = examined(request, reader)
+        try:
+            probe = examined(request, reader)
+        except NodeError as error:
+            # The lines of the file follow from what is found.
+            return Look(hidden=error)
         verdict = str(probe["verdict"])
         assembles = Assertion(
             name=f"Triton {probe['triton_version'] or 'absent'} builds for {request.arch.name}",

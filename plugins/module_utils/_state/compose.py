@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, Plan
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, Plan, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import ControlSpec, Document
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import EnsureState
@@ -27,6 +27,7 @@ class Look:
 
     left_out: controls that this declaration does not ask for, each with why; they are ``not_selected``.
     unsupported: why this system cannot have what is declared: a check knows nothing, a run refuses.
+    hidden: what the caller may not see, without which nothing can be declared: as above.
     """
 
     controls: tuple[ControlSpec, ...] = ()
@@ -34,6 +35,7 @@ class Look:
     facts: Mapping[str, object] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     unsupported: str = ""
+    hidden: NodeError | None = None
 
 
 class Composed:
@@ -53,7 +55,7 @@ class Composed:
         self._look = look
         self._order = tuple(controls)
         self._state = EnsureState(Document(role, ()))
-        self._unsupported = ""
+        self._refusal: NodeError | None = None
         known = [name for name in controls if name != f"{role}/file_extra"]
         for number, name in enumerate(params["skip_controls"]):
             if name not in known:
@@ -69,30 +71,34 @@ class Composed:
         look = self._look(reader)
         document = Document(self.role, look.controls, skipped=self.skipped, confirmed=self.confirmed)
         self._state = EnsureState(document, look.actions)
-        self._unsupported = look.unsupported
-        if look.unsupported:
-            return Plan(tuple(self._not_looked_at(name) for name in self._order))
+        self._refusal = look.hidden or (self._cannot_have(look.unsupported) if look.unsupported else None)
+        if self._refusal:
+            why = look.unsupported or self._refusal.problem.found
+            return Plan(tuple(self._not_looked_at(name, why) for name in self._order))
         found = self._state.plan(reader)
         there = {control.id for control in found.controls}
         rest = (Control(name, "not_selected", reason=why) for name, why in look.left_out.items() if name not in there)
         verdicts = sorted((*found.controls, *rest), key=lambda control: self._order.index(control.id))
         return replace(found, controls=tuple(verdicts), facts={**found.facts, **look.facts})
 
-    def _not_looked_at(self, name: str) -> Control:
+    def _not_looked_at(self, name: str, why: str) -> Control:
         if name in self.skipped:
             return Control(name, "not_selected", reason=f"named in {self.role}_skip_controls")
-        return Control(name, "unknown", reason=self._unsupported)
+        return Control(name, "unknown", reason=one_line(why))
+
+    def _cannot_have(self, why: str) -> NodeError:
+        return NodeError(
+            "compose.unsupported",
+            wanted=f"{self.title} as declared",
+            found=why,
+            why="nothing was changed: what is made for another system would not run",
+            fix="declare what this system can have, or leave the role out on this host",
+        )
 
     def apply(self, plan: Plan, reader: Reader, writer: Writer) -> None:
         self._state.apply(plan, reader, writer)
 
     def settle(self, left: Plan, reader: Reader, writer: Writer) -> None:
-        if self._unsupported:
-            raise NodeError(
-                "compose.unsupported",
-                wanted=f"{self.title} as declared",
-                found=self._unsupported,
-                why="nothing was changed: what is made for another system would not run",
-                fix="declare what this system can have, or leave the role out on this host",
-            )
+        if self._refusal:
+            raise self._refusal
         self._state.settle(left, reader, writer)

@@ -190,6 +190,13 @@ def hides(whole: Whole, found: Stat | None, *, closed: bool) -> bool:
     return closed or closed_now or not whole.file.mode & 0o004
 
 
+def _cannot_see(owners: Sequence[Sheet], extra: Sheet | None, reason: str) -> None:
+    for sheet in owners:
+        sheet.cannot_see(reason)
+    if extra is not None:
+        extra.is_unknown(reason)  # its owners fail the run already
+
+
 def plan_file(
     whole: Whole,
     seen: Mapping[str, paths.Seen | Unknown],
@@ -205,8 +212,7 @@ def plan_file(
     found = seen[file.path]
     key = f"file {file.path}"
     if isinstance(found, Unknown):
-        for sheet in owners:
-            sheet.cannot_see(found.reason)
+        _cannot_see(owners, extra, found.reason)
         return
     if not file.present:
         _plan_absent(file, found, world, first)
@@ -228,8 +234,7 @@ def plan_file(
             return
         found = paths.Seen(None, closed=found.closed)
     if isinstance(found.content, Unknown):
-        for sheet in owners:
-            sheet.cannot_see(found.content.reason)
+        _cannot_see(owners, extra, found.content.reason)
         return
     filled = whole.filled(secrets)
     closed = found.closed or not world.closed.isdisjoint(paths.parents(file.path))

@@ -169,6 +169,10 @@ class ControlSpec:
     assertions: tuple[Assertion, ...] = ()
     inputs: str = ""
 
+    @property
+    def asks_nothing(self) -> bool:
+        return self == ControlSpec(self.id, inputs=self.inputs)
+
 
 @dataclass(frozen=True)
 class Document:

@@ -227,6 +227,9 @@ class EnsureState:
     def _verdict(self, control: ControlSpec, sheet: Sheet | None, last: record.Record, world: World) -> Control:
         if sheet is None:
             return Control(control.id, "not_selected", reason=f"named in {self.document.role}_skip_controls")
+        if control.asks_nothing and control.id in self._files:
+            # Nothing was looked at, so nothing is fine.
+            return Control(control.id, "not_selected", reason="nothing is declared for it")
         victims = ", ".join(world.spelled(kind, name) for kind, name in sheet.victims)
         blocked_by = f"{self.document.confirm_variable}: [{victims}]" if victims else ""
         state: State = "drifted" if sheet.changes else "unknown" if sheet.unknown else "in_sync"

@@ -34,12 +34,16 @@ KERNEL = "__global__ void probe(float *x) { x[threadIdx.x] += 1.0f; }\n"
 
 @dataclass(frozen=True)
 class Proof:
-    """state: in_sync (proven), drifted, or unknown. leads_to: what the path is, links followed."""
+    """state: in_sync (proven), drifted, or unknown. leads_to: what the path is, links followed.
+
+    hidden: unknown to who looks; another one may see it.
+    """
 
     state: str
     said: str
     leads_to: str = ""
     version: str = ""
+    hidden: bool = False
 
 
 def prove_all(wanted: Tools, reader: Reader) -> dict[str, Proof]:
@@ -49,9 +53,9 @@ def prove_all(wanted: Tools, reader: Reader) -> dict[str, Proof]:
     proofs: dict[str, Proof] = {}
     for name in (*first, *(name for name in wanted.binaries if name not in first)):
         path = wanted.binaries[name]
-        missing = _missing(path)
-        if missing:
-            proofs[name] = Proof("drifted", missing)
+        fault = _fault(path)
+        if fault:
+            proofs[name] = fault
             continue
         real = os.path.realpath(path)
         try:
@@ -64,16 +68,21 @@ def prove_all(wanted: Tools, reader: Reader) -> dict[str, Proof]:
     return {name: proofs[name] for name in sorted(proofs)}
 
 
-def _missing(path: str) -> str:
+def _fault(path: str) -> Proof | None:
+    """What is wrong before it is run."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
-        return "a link that leads nowhere" if os.path.islink(path) else "absent"
+        return Proof("drifted", "a link that leads nowhere" if os.path.islink(path) else "absent")
+    except PermissionError as error:
+        return Proof("unknown", str(error.strerror), hidden=True)
     except OSError as error:
-        return str(error.strerror)
+        return Proof("drifted", str(error.strerror))
     if not stat.S_ISREG(found.st_mode):
-        return "not a regular file"
-    return "" if found.st_mode & 0o111 else "not executable"
+        return Proof("drifted", "not a regular file")
+    if not found.st_mode & 0o111:
+        return Proof("drifted", "not executable")
+    return None if os.access(path, os.X_OK) else Proof("unknown", "who looks may not run it", hidden=True)
 
 
 def _prove(name: str, path: str, cubin: str, wanted: Tools, reader: Reader) -> dict[str, Any]:

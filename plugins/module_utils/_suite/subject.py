@@ -30,7 +30,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite import model
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.model import Tools, digest_of, tools
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.prove import Proof, prove_all
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.systemd import environment_text
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.systemd import environment_text, parse_environment
 
 HEAD = "# Made by role launchers from what was proven on this node; lines added by hand are drift.\n"
 MODE = 0o755
@@ -65,6 +65,8 @@ def ensure_launchers(params: Mapping[str, Any]) -> Composed:
 
 def _controls(wanted: Tools, proofs: Mapping[str, Proof], reader: Reader) -> list[ControlSpec]:
     proven = {name: wanted.binaries[name] for name, proof in proofs.items() if proof.state == "in_sync"}
+    unseen = {name: proof for name, proof in proofs.items() if proof.hidden}
+    proven = dict(sorted({**proven, **_kept(wanted, unseen, reader)}.items()))
     withdrawn = tuple(
         # Whose proof cannot be seen is not drifted by that: then it is the list that is to be changed.
         (line, _control_of(name) if proofs[name].state == "drifted" else model.PATHS)
@@ -93,6 +95,9 @@ def _controls(wanted: Tools, proofs: Mapping[str, Proof], reader: Reader) -> lis
         ControlSpec(
             model.PATHS,
             files=(File(wanted.paths_file, HEAD + environment_text(proven), withdrawn=withdrawn),),
+            assertions=tuple(
+                _binary(name, wanted.binaries[name], proof, model.PATHS) for name, proof in unseen.items()
+            ),
             inputs=json.dumps([wanted.paths_file, wanted.binaries, wanted.arch], sort_keys=True),
         ),
         ControlSpec(model.SUITE, directories=(Directory(wanted.folder),), assertions=(suite,)),
@@ -111,7 +116,16 @@ def _control_of(name: str) -> str:
 
 def _binary(name: str, path: str, proof: Proof, control: str) -> Assertion:
     reason = "" if proof.state == "in_sync" else f"{name} ({path}): {proof.said}"
-    return Assertion(name, proof.state, f"{path}: {proof.said}", f"{path}: proven", reason, FIXES[control])
+    return Assertion(name, proof.state, f"{path}: {proof.said}", f"{path}: proven", reason, FIXES.get(control, ""))
+
+
+def _kept(wanted: Tools, unseen: Mapping[str, Proof], reader: Reader) -> dict[str, str]:
+    """Lines of what who looks may not see: nobody's drift, and not proven either."""
+    try:
+        there = parse_environment(reader.read(wanted.paths_file) or "") if unseen else {}
+    except Unreadable:
+        return {}  # the file itself is unknown then
+    return {name: wanted.binaries[name] for name in unseen if there.get(name) == wanted.binaries[name]}
 
 
 def _suite(wanted: Tools, reader: Reader) -> Assertion:
@@ -142,7 +156,10 @@ def _suite(wanted: Tools, reader: Reader) -> Assertion:
 def _others(wanted: Tools, reader: Reader) -> tuple[Assertion, ...]:
     """Entries of ours that are not declared any more: what is not meant to be started here should not be there."""
     names = sorted(set(LAUNCHERS) - set(wanted.launchers))
-    found = [name for name in names if reader.readlink(f"{wanted.folder}/{name}") == os.path.basename(wanted.suite)]
+    try:
+        found = [name for name in names if reader.readlink(f"{wanted.folder}/{name}") == os.path.basename(wanted.suite)]
+    except Unreadable as error:
+        return (Assertion(f"links in {wanted.folder}", "unknown", "", "those that are declared", str(error)),)
     return tuple(
         Assertion(f"link {path}", "drifted", "present", "absent", steps=(Step("remove_entry", path),))
         for path in (f"{wanted.folder}/{name}" for name in found)

@@ -57,6 +57,11 @@ PROGRAMS = {
     "/usr/bin/nvidia-smi": '#!/bin/sh\n[ "$1" = -L ] && echo "GPU 0: stand-in"\necho "version 580"\n',
     f"{VENV}/bin/ray": "#!/bin/sh\necho ray, version 2.60.0\n",
 }
+# What EXTRA leaves empty. Nothing is looked at for these, so they are not fine either.
+NOT_DECLARED = {
+    *(f"prereqs/packages_{name}" for name in ("tools", "build", "fabric")),
+    "vllm_runtime/compiles",
+}
 
 
 class Site:
@@ -71,6 +76,7 @@ class Site:
         check: bool,
         extra: dict[str, Any] | None = None,
         mitogen: bool = False,
+        become: bool = True,
     ) -> Any:
         play: dict[str, Any] = {"hosts": "all", "gather_facts": False}
         play["roles"] = [f"nusy.dgx_spark.{role}" for role in roles]
@@ -81,6 +87,7 @@ class Site:
             self.machines,
             self.directory,
             check=check,
+            become=become,
             extra={**EXTRA, **(extra or {})},
             env=testing.MITOGEN if mitogen else {},
         )
@@ -149,8 +156,9 @@ def test_a_second_apply_changes_nothing_and_a_check_is_empty(site):
     for machine, earlier in zip(site.machines, before, strict=True):
         calls.keep_the_promise(done, machine, ROLES, calls.as_root(machine.name) - earlier)
         controls = evidence(done, machine)
-        assert {name: c["state"] for name, c in controls.items() if c["state"] != "in_sync"} == {
-            "prereqs/time_sync": "not_selected"
+        assert {name: c["reason"] for name, c in controls.items() if c["state"] != "in_sync"} == {
+            "prereqs/time_sync": "named in prereqs_skip_controls",
+            **dict.fromkeys(NOT_DECLARED, "nothing is declared for it"),
         }
         assert on_the_node(machine).keys() == controls.keys()
 
@@ -167,6 +175,29 @@ def test_without_root_the_tool_says_what_it_cannot_see(site):
     text = machine.run("setpriv", "--reuid=nusy", "--clear-groups", TOOL, check=False)
     assert "UNKNOWN launchers/suite  what is declared is for root: run it with sudo" in text
     assert "PASS" not in text and "FAIL" not in text
+
+
+def test_a_check_without_root_fails_nowhere_and_calls_nothing_fine_that_is_closed_to_it(site):
+    """By the login of the nodes, without sudo: first as root leaves a node, then with the roots closed."""
+    machine = site.machines[0]
+    open_ = evidence(site.run(check=True, become=False).assert_ok(), machine)
+    assert {name: c["state"] for name, c in open_.items() if c["state"] != "in_sync"} == {
+        **dict.fromkeys(NOT_DECLARED | {"prereqs/time_sync"}, "not_selected"),
+        "vllm_runtime/cache_size": "unknown",
+    }
+    places = f"/etc/nusy {FOLDER} {VENV}/bin"
+    machine.shell(f"chmod 0700 {places}")
+    try:
+        done = site.run(OURS, check=True, become=False).assert_ok()
+    finally:
+        machine.shell(f"chmod 0755 {places}")
+    found = evidence(done, machine)
+    seen = {"vllm_runtime/caches", "launchers/driver_binaries", "launchers/cuda_binaries"}
+    assert {name for name, c in found.items() if c["state"] == "in_sync"} == seen
+    assert {name: c["state"] for name, c in found.items() if c["state"] not in ("in_sync", "unknown")} == {
+        "vllm_runtime/compiles": "not_selected"
+    }
+    assert all("Permission denied" in c["reason"] for c in found.values() if c["state"] == "unknown")
 
 
 def test_launchers_print_what_the_service_gets_whatever_the_caller_has(site):

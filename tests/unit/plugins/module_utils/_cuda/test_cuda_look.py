@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.rights import Shared
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda import look as looking
@@ -63,6 +65,23 @@ def put(prefix: Path, name: str, content: str | bytes, mode: int = 0o755) -> Non
 def wanted(prefix: Path, **options: object) -> Toolchain:
     plain = Toolchain(Release(13, 0), "existing", str(prefix), "", TOOLS, Arch(121), True, 5)
     return replace(plain, **options)
+
+
+def test_what_another_user_may_run_is_not_judged(prefix, monkeypatch):
+    """Root may run all, so the kernel's answer is a stand-in."""
+    reader = HostReader()
+    plain = reader.run
+
+    def denied(argv, **options):
+        if argv[0] == str(prefix / "bin/nvcc"):
+            return Completed(tuple(argv), None, "", "", os.strerror(errno.EACCES))
+        return plain(argv, **options)
+
+    monkeypatch.setattr(reader, "run", denied)
+    found = looking._look(wanted(prefix), reader)
+    assert found.tools["nvcc"].fault == "unjudged" and found.tools["ptxas"].fault == ""
+    (prefix / "bin/nvcc").chmod(0o644)
+    assert looking._look(wanted(prefix), reader).tools["nvcc"].fault == "denied"
 
 
 def seen(prefix: Path, **options: object) -> Look:

@@ -65,6 +65,22 @@ def test_every_verdict(verdict, state, fails, probe):
     assert "TRITON" not in node.files[FILE].text
 
 
+def test_what_may_not_be_looked_at_is_unknown_and_fails_a_real_run(probe, monkeypatch):
+    hidden = NodeError("ptxas.unreadable", wanted="w", found="/opt/venv: Permission denied", why="y", fix="x")
+
+    def closed(request, reader):
+        raise hidden
+
+    monkeypatch.setattr(ptxas_subject, "examined", closed)
+    node, subject = FakeNode(), declared(skip_controls=["ptxas/assembles"])
+    plan = subject.plan(node)
+    assert states(plan) == {"assembles": "not_selected", "environment": "unknown", "file_extra": "unknown"}
+    assert plan.controls[1].reason == "/opt/venv: Permission denied"
+    with pytest.raises(NodeError) as error:
+        converge(subject, plan, node, node)
+    assert error.value is hidden and FILE not in node.files
+
+
 def test_a_triton_that_moved_is_the_node_that_moved(probe):
     node, subject = FakeNode(), declared()
     converge(subject, subject.plan(node), node, node)

@@ -591,6 +591,22 @@ def test_nor_does_it_hide_what_cannot_be_seen():
     assert "/etc/demo.conf: Permission denied" in error.value.problem.found
 
 
+def test_a_file_that_cannot_be_read_may_hold_lines_of_others():
+    node = bare()
+    node.unreadable.add("/etc/demo.conf")
+    node.put("/etc/demo.conf")
+    found = subject({"id": "demo/x", "files": [{"path": "/etc/demo.conf", "content": "a"}]}).plan(node)
+    assert {c.id: c.state for c in found.controls} == {"demo/x": "unknown", "demo/file_extra": "unknown"}
+
+
+def test_what_nothing_is_declared_for_is_not_fine_but_not_selected():
+    node = bare()
+    (control,) = subject({"id": "demo/x", "packages": []}).plan(node).controls
+    assert (control.state, control.reason) == ("not_selected", "nothing is declared for it")
+    apply(node, {"id": "demo/x"})
+    assert json.loads(node.files["/var/lib/nusy/applied/demo.json"].text)["controls"] == {}
+
+
 def test_what_somebody_else_could_not_judge_excuses_nothing_that_is_ours_to_see():
     node = bare()
     node.unreadable.add("/etc/demo.conf")

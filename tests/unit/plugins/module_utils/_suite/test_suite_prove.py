@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.model import tools
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.prove import prove_all
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.prove import Proof, prove_all
 from test_suite_model import params
 
 BUILDS = r"""#!/bin/sh
@@ -64,6 +67,19 @@ def test_what_is_not_what_it_says_is_drift_with_the_reason(case, program):
     name, text, told = LIES[case]
     proof = prove(**{name: program("it", text)})[name]
     assert proof.state == "drifted" and told in proof.said
+
+
+def test_what_another_user_may_see_or_run_is_not_judged(program, monkeypatch):
+    """Root may see and run all, so the kernel's answers are stand-ins; test_runtime_roles.py has real ones."""
+    path = program("vllm", mode=0o700)
+    monkeypatch.setattr(os, "access", lambda where, _mode: where != path)
+    assert prove(VLLM_BIN=path)["VLLM_BIN"] == Proof("unknown", "who looks may not run it", hidden=True)
+
+    def closed(where, **_options):
+        raise PermissionError(errno.EACCES, "Permission denied", where)
+
+    monkeypatch.setattr(os, "stat", closed)
+    assert prove(VLLM_BIN=path)["VLLM_BIN"] == Proof("unknown", "Permission denied", hidden=True)
 
 
 def test_what_is_not_there_is_drift(program, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite import subject as suite_subject
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.model import CONTROLS, tools
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.prove import Proof
@@ -183,6 +183,33 @@ def test_the_list_is_written_for_a_binary_alone(proofs):
     assert drifted(plan) == ["engine_binaries"] and [s.action for s in plan.steps] == ["write_file"]
     proofs["VLLM_BIN"] = PROVEN
     assert drifted(declared().plan(node)) == []
+
+
+def test_what_who_looks_may_not_see_is_unknown_and_its_line_nobodys(proofs):
+    node = Node()
+    applied(node)
+    proofs["VLLM_BIN"] = Proof("unknown", "Permission denied", hidden=True)
+    found = {c.id.partition("/")[2]: c.state for c in declared().plan(node).controls if c.state != "in_sync"}
+    assert found == {"engine_binaries": "unknown", "paths": "unknown"}
+    # Another path is drift whoever looks.
+    edit(node, "/etc/nusy/paths.env", "/venv", "/tmp")
+    found = {c.id.partition("/")[2]: c.state for c in declared().plan(node).controls if c.state != "in_sync"}
+    assert found == {"engine_binaries": "unknown", "paths": "unknown", "file_extra": "drifted"}
+
+
+def test_a_closed_folder_of_launchers_is_unknown_and_no_error(proofs):
+    node = Node()
+    applied(node)
+
+    def closed(path):
+        if path.startswith("/usr/local/libexec/nusy/"):
+            raise Unreadable(f"{path}: Permission denied")
+
+    for name in ("stat", "readlink", "read"):
+        plain = getattr(node, name)
+        setattr(node, name, lambda path, plain=plain: closed(path) or plain(path))
+    found = {c.id.partition("/")[2]: c.state for c in declared().plan(node).controls if c.state != "in_sync"}
+    assert found == {"suite": "unknown", "entries": "unknown"}
 
 
 def test_no_gpu_is_unknown_and_fails_nothing(proofs):
