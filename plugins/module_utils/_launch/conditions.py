@@ -42,7 +42,7 @@ def model(name: str, site: Site) -> Check:
 
 def port(address: str, number: int, what: str) -> Check:
     """Free now, on an address of this node."""
-    problem = ""
+    problem, fix = "", f"stop what listens there (ss -ltnp 'sport = :{number}'), or choose another one"
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -53,12 +53,13 @@ def port(address: str, number: int, what: str) -> Check:
             problem = f"{address} port {number}: {error.strerror}"
             if error.errno == errno.EADDRNOTAVAIL:
                 problem = f"{address} is no address of this node"
+                fix = "name one that `ip -brief address` lists"
     return Check(
         f"port {what}",
         f"{address} port {number}",
         problem,
         "the engine would fail after it has loaded its weights",
-        f"stop what listens there (ss -ltnp 'sport = :{number}'), or choose another one",
+        fix,
     )
 
 

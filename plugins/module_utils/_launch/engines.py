@@ -177,15 +177,17 @@ def _ray_worker(given: Namespace, site: Site) -> list[str]:
     return [site.paths["RAY_BIN"], "start", "--address", ":".join(map(str, given.address)), *_ray(given)]
 
 
-def _ray_ports(given: Namespace) -> Iterator[Check]:
-    yield conditions.port(given.node_ip_address, 0, "--node-ip-address")
-    for number, name in enumerate(_FIXED, 1):
-        yield conditions.port(given.node_ip_address, given.port_base + number, name)
+def _ray_ports(given: Namespace, *more: tuple[int, str]) -> Iterator[Check]:
+    address = conditions.port(given.node_ip_address, 0, "--node-ip-address")
+    yield address
+    if not address.problem:  # otherwise each of its ports would say the same
+        fixed = ((given.port_base + number, name) for number, name in enumerate(_FIXED, 1))
+        for number, name in (*fixed, *more):
+            yield conditions.port(given.node_ip_address, number, name)
 
 
 def _ray_head_checks(given: Namespace, _site: Site) -> Iterator[Check]:
-    yield from _ray_ports(given)
-    yield conditions.port(given.node_ip_address, given.port_base, "of the GCS")
+    yield from _ray_ports(given, (given.port_base, "of the GCS"))
     yield conditions.port("127.0.0.1", given.dashboard_port, "--dashboard-port")
 
 

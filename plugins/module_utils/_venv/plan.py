@@ -70,7 +70,7 @@ def judge(wanted: Declaration, seen: Seen) -> Plan:
         for name in CONTROLS[1:]:
             draft.sheets[name].cannot_see(seen.place.unreadable)
     target = None if seen.place.unreadable else _target(wanted, seen, draft)
-    if seen.current.kind not in ("absent", "link") and not draft.victim:
+    if seen.current.kind not in ("absent", "link") and not (draft.victim or seen.place.unreadable):
         _taken(wanted.link, is_a(seen.current.kind), wanted, draft, CURRENT)
     if target:
         _contents(wanted, seen, target, draft)

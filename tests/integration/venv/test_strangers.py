@@ -76,7 +76,10 @@ def test_who_may_not_enter_a_folder_is_told_so_and_not_that_nothing_is_there(ope
     subject = open_bench.subject(alpha, interpreter="/usr/bin/python3", python=system_python())
 
     def states_as_seen() -> dict[str, str]:
-        return states(subject.plan(HostReader()))
+        plan = subject.plan(HostReader())
+        # What cannot be seen is in nobody's way.
+        assert "only when it is named" not in control(plan, "current").reason
+        return states(plan)
 
     unseen = ["place", "packages", "files", "current", "use", "generations"]
     if where == "generation":
