@@ -66,7 +66,7 @@ def ensure_launchers(params: Mapping[str, Any]) -> Composed:
 def _controls(wanted: Tools, proofs: Mapping[str, Proof], reader: Reader) -> list[ControlSpec]:
     proven = {name: wanted.binaries[name] for name, proof in proofs.items() if proof.state == "in_sync"}
     unseen = {name: proof for name, proof in proofs.items() if proof.hidden}
-    proven = dict(sorted({**proven, **_kept(wanted, unseen, reader)}.items()))
+    proven = dict(sorted({**proven, **_kept_lines(wanted, unseen, reader)}.items()))
     withdrawn = tuple(
         # Whose proof cannot be seen is not drifted by that: then it is the list that is to be changed.
         (line, _control_of(name) if proofs[name].state == "drifted" else model.PATHS)
@@ -119,7 +119,7 @@ def _binary(name: str, path: str, proof: Proof, control: str) -> Assertion:
     return Assertion(name, proof.state, f"{path}: {proof.said}", f"{path}: proven", reason, FIXES.get(control, ""))
 
 
-def _kept(wanted: Tools, unseen: Mapping[str, Proof], reader: Reader) -> dict[str, str]:
+def _kept_lines(wanted: Tools, unseen: Mapping[str, Proof], reader: Reader) -> dict[str, str]:
     """Lines of what who looks may not see: nobody's drift, and not proven either."""
     try:
         there = parse_environment(reader.read(wanted.paths_file) or "") if unseen else {}
