@@ -6,6 +6,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -16,6 +17,25 @@ SERVER = "llama-server"
 
 
 def main(release: str) -> int:
+    """The exit code of the program. Somebody who stops reading (``| head``) is no error to tell of."""
+    try:
+        code = _main(release)
+        sys.stdout.flush()
+        return code
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Python would try again at its end, and exit with a number of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            sys.stderr.write(
+                f"{os.path.basename(sys.argv[0])}: what it found cannot be written: {error.strerror}. "
+                "Why it matters: nobody has read it. What to do: write it elsewhere.\n"
+            )
+        return 1
+
+
+def _main(release: str) -> int:
     # Each imports what it needs: a launcher that becomes an engine should not wait for the rest.
     from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch.engines import LAUNCHERS
 

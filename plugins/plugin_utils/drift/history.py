@@ -5,7 +5,7 @@ Two files under ``history/``, both replaced whole and bounded:
 
 open.jsonl   one line per host: when it was last reported, and its open findings
              (``drifted``, ``unknown``, ``waived``) with the time each was first seen
-runs.jsonl   one line per run: time, mode and counts, the newest 1000
+runs.jsonl   one line per run: time, mode, scope and counts, the newest 1000
 
 A finding is open until the control is seen in sync (or repaired): being unreachable for a
 day does not make an old drift new. What a run leaves out stays as it was. Times are wall
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
@@ -52,7 +53,9 @@ def apply(report: dict[str, Any], folder: Path, at: int | None = None) -> list[s
     complete = bool(report["run"]["complete"])
     for host in report["hosts"]:
         known[host["name"]] = _host(host, known.get(host["name"]), moment, complete)
-    report["trend"] = [{key: run.get(key) for key in ("id", "started", "mode", *_COUNTS)} for run in runs[-TREND:]]
+    scope = _scope(report)
+    alike = [run for run in runs if run.get("scope") == scope and any(_number(run.get(key)) for key in _SEEN)]
+    report["trend"] = [{key: run.get(key) for key in ("id", "started", "mode", *_COUNTS)} for run in alike[-TREND:]]
     oldest = moment - FORGET_DAYS * 86400
     try:
         _replace(folder / "open.jsonl", (line for line in known.values() if _number(line.get("seen")) >= oldest))
@@ -64,13 +67,29 @@ def apply(report: dict[str, Any], folder: Path, at: int | None = None) -> list[s
 _COUNTS = ("hosts", "unreachable", "partial", "in_sync", "drifted", "unknown", "waived", "not_selected", "exit_code")
 
 
+# A run that saw nothing says nothing of how it went.
+_SEEN = ("in_sync", "drifted", "waived")
+
+
+def _scope(report: dict[str, Any]) -> str:
+    """What was asked of whom: counts of other hosts or of some of the controls are no trend of these."""
+    asked = {control["id"] for host in report["hosts"] for control in host["controls"] if control["state"] != _LEFT_OUT}
+    whole = [report["run"]["playbook"], sorted(host["name"] for host in report["hosts"]), sorted(asked)]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:16]
+
+
+_LEFT_OUT = "not_selected"
+
+
 def remember_run(report: dict[str, Any], folder: Path) -> list[str]:
     """Append the counts of this run, which exist only when all else is done."""
     problems: list[str] = []
     line = {key: report["run"][key] for key in ("id", "started", "mode", "playbook", "seconds", "complete")}
     try:
         runs = [run for run in _lines(folder / "runs.jsonl", problems) if run.get("id") != line["id"]]
-        _replace(folder / "runs.jsonl", [*runs[-RUNS_KEPT + 1 :], {**line, **report["summary"]}])
+        _replace(
+            folder / "runs.jsonl", [*runs[-RUNS_KEPT + 1 :], {**line, "scope": _scope(report), **report["summary"]}]
+        )
     except OSError as error:
         problems.append(f"history was not saved: {error.strerror}")
     return problems

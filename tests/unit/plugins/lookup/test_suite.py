@@ -82,6 +82,21 @@ def test_an_unknown_name_is_wrong_usage(installed: Path) -> None:
     assert run(installed, "vllm-serve", "--version").returncode == 0
 
 
+def test_what_cannot_be_written_is_an_error_and_who_stops_reading_makes_none(installed: Path) -> None:
+    def ended(output: int) -> tuple[int, str]:
+        argv = [installed, "spark-ensure-state", "--json"]
+        done = subprocess.run(argv, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(output)
+        return done.returncode, done.stderr
+
+    code, said = ended(os.open("/dev/full", os.O_WRONLY))
+    assert code == 1 and "cannot be written: No space left on device. Why it matters" in said
+    assert "Traceback" not in said
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert ended(writing) == (1, "")
+
+
 def test_the_tool_judges_without_ansible(installed: Path) -> None:
     done = run(installed, "spark-ensure-state", "--json")
     assert done.returncode in (0, 2, 3) and '"schema": "nusy.dgx_spark.ensure-state/1"' in done.stdout

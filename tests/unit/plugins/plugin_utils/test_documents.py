@@ -16,6 +16,7 @@ ROLES = sorted(path.name for path in (variables.ROOT / "roles").iterdir())
 PASSWORD = "hunter22"
 # Lookups, which read the locks that are shipped, are for real runs: tests/integration/drift/test_bad_input.py.
 LOCK = "vllm_venv_stages: [{name: a, lock: b}]"
+LOCKED = "lock: 'b==1.0 --hash=sha256:" + 64 * "0" + "'"
 
 
 def refused(folder: Path, text: str) -> list[Problem]:
@@ -41,6 +42,12 @@ def refused(folder: Path, text: str) -> list[Problem]:
         ("vllm_runtime_skip_controls: [x]", "skip_controls[0]", "which is in vllm_runtime_skip_controls, at"),
         ("vllm_venv_name: a b\n" + LOCK, "name: letters", "'a b' on spark-1, which is in vllm_venv_name, at"),
         (LOCK, "stages[0].lock (a)", "line 1: 'b' is not pinned"),
+        # The index for all stages is that of your own as well, unless they name one.
+        (
+            f"vllm_venv_index_url: ftp://x\nvllm_venv_stages: [{{name: a, index_url: 'https://y/', {LOCKED}}}, "
+            f"{{name: c, {LOCKED.replace('b==', 'c==')}}}]",
+            "stages[1].index_url: an https or http URL", "another scheme",
+        ),
         ("vllm_venv_stages: [{nam: a, lock: b}]", "stages[0].nam: a name that is documented", "nam, which is none"),
     ],
 )  # fmt: skip

@@ -17,7 +17,7 @@ def run(folder: Path, at: int, *, complete: bool = True, host: str = "spark-1", 
     controls = [{"id": f"r/{name}", "state": state} for name, state in states.items()]
     report = {
         "run": {"id": str(at), "started": "x", "mode": "check", "playbook": "p", "seconds": 1, "complete": complete},
-        "summary": {"drifted": 1},
+        "summary": {state: list(states.values()).count(state) for state in ("in_sync", "drifted", "unknown")},
         "hosts": [{"name": host, "controls": controls}],
     }
     problems = history.apply(report, folder, at) + history.remember_run(report, folder)
@@ -73,11 +73,27 @@ def test_damaged_files_cost_ages_not_the_report(tmp_path: Path) -> None:
     assert run(tmp_path, START + DAY, host="x", a="drifted")["problems"] == []
 
 
+def test_a_trend_is_one_of_runs_that_looked_at_the_same(tmp_path: Path) -> None:
+    def drifted(at: int, **states: str) -> list[int]:
+        return [past["drifted"] for past in run(tmp_path, START + at, **states)["trend"]]
+
+    assert drifted(1, a="drifted", b="drifted") == []
+    assert drifted(2, a="drifted", b="not_selected") == []  # --tags
+    assert drifted(3, host="other", a="drifted", b="drifted") == []  # --limit
+    assert drifted(4, a="unknown", b="unknown") == [2]  # refused before anything was looked at
+    assert drifted(5, a="drifted", b="in_sync") == [2]
+    assert drifted(6, a="drifted", b="in_sync", c="in_sync") == []  # a new release asks for more
+    for number in range(history.TREND + 2):
+        drifted(7 + number, a="drifted", b="in_sync")
+    assert drifted(99, a="in_sync", b="in_sync") == [1] * history.TREND
+
+
 def test_memory_is_bounded(tmp_path: Path) -> None:
     for number in range(history.RUNS_KEPT + 5):
         report = {
             "run": dict.fromkeys(("started", "mode", "playbook", "seconds", "complete"), "") | {"id": str(number)},
-            "summary": {},
+            "summary": {"drifted": 1},
+            "hosts": [{"name": "spark-1", "controls": [{"id": "r/a", "state": "drifted"}]}],
         }
         if number % 200 == 0 or number > history.RUNS_KEPT:
             history.remember_run(report, tmp_path)
@@ -85,7 +101,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
             with (tmp_path / "runs.jsonl").open("a") as handle:
                 handle.write(f'{{"id": "{number}"}}\n')
     assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == history.RUNS_KEPT
-    assert len(run(tmp_path, START, a="drifted")["trend"]) == history.TREND
+    run(tmp_path, START, a="drifted")
     run(tmp_path, START + (history.FORGET_DAYS + 1) * DAY, host="new", a="drifted")
     assert '"spark-1"' not in (tmp_path / "open.jsonl").read_text()
 
