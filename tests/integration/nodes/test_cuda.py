@@ -200,6 +200,17 @@ def test_every_control_was_broken_once() -> None:
     assert {name for damages in PACKAGE_DAMAGE for name in damages} == {name.partition("/")[2] for name in CONTROLS}
 
 
+def test_a_link_that_the_role_made_follows_the_declared_prefix(packages: Story) -> None:
+    other = "/opt/cuda-13.0"
+    packages.machine.shell(f"cp -al {PREFIX} {other}")
+    for extra, prefix in (({"source": "existing", "prefix": other}, other), ({}, PREFIX)):
+        predicted = packages.run(check=True, **extra)
+        assert drifted(predicted) == {"link"} and predicted["link"]["blocked_by"] == ""
+        assert packages.run(check=False, **extra) == predicted
+        assert packages.machine.run("readlink", "/etc/alternatives/cuda").strip() == prefix
+    packages.machine.shell(f"update-alternatives --remove cuda {other}; rm -r {other}")
+
+
 def test_a_choice_of_the_administrator_is_asked_for_by_name(packages: Story) -> None:
     machine = packages.machine
     machine.shell(
