@@ -27,6 +27,8 @@ TOOLS = "tests/tools"
 
 # Only for tests that neither start Ansible nor share anything: the others measure, or wait for, the machine.
 BOTH_CORES = ("-n", "2")
+# Tests of one file share nodes and run in order. Those of two files share nothing, and often wait for their nodes.
+FILE_BY_FILE = ("-n", "2", "--dist", "loadfile")
 
 
 def pytest(name: str, *arguments: str, **env: str) -> Step:
@@ -174,7 +176,7 @@ LAYERS = (
     Layer(
         "nodes",
         "roles converge real nodes, checks predict what they do, drift made by hand is named and repaired",
-        (pytest("nodes", "tests/integration/nodes"),),
+        (pytest("nodes", *FILE_BY_FILE, "tests/integration/nodes"),),
         (present("tests/integration/nodes"), *nodes()),
         lane=BESIDE,
     ),
