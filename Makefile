@@ -24,7 +24,7 @@ test: ## Every layer of tests (INSTALL=1: install missing system packages, ONLY=
 
 test-matrix: ## The tests under every other Python and ansible-core, Triton and CUDA
 	$(call bootstrap,test)
-	@$(LAYERS) --only node-python,newest,ptxas-matrix $(ARGS)
+	@$(LAYERS) --only node-python,newest-python,newest,ptxas-matrix $(ARGS)
 
 test-kill: ## Runs cut off in the middle, on real nodes
 	$(call bootstrap,test)

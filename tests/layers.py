@@ -68,7 +68,7 @@ def nodes() -> tuple[Need, ...]:
     )
 
 
-# The longest layer by far: it takes as long as all the others together, and shares no place with them.
+# The second lane, as long as the first one: what needs machines or programs of its own, and shares no place with it.
 BESIDE = "nodes"
 # Waits for a package index almost all the time, which is no reason for the others to wait.
 WAITING = "index"
@@ -166,12 +166,14 @@ LAYERS = (
         (pytest("drift-tools", "tests/integration/drift_tools"),),
         # The tests unpack promtool into build/: its package would start a service.
         (present("tests/integration/drift_tools"), tool("apt-get")),
+        lane=BESIDE,
     ),
     Layer(
         "browser",
         "the HTML report works in a browser",
         (pytest("browser", "tests/browser"),),
         (present("tests/browser"), tool("chromium", "chromium")),
+        lane=BESIDE,
     ),
     Layer(
         "nodes",
@@ -184,11 +186,21 @@ LAYERS = (
         "newest",
         "the same holds for the newest ansible-core, which needs a newer Python",
         (
-            # Without the tests of what runs in .venv alone, under one Python: the bench and the tools.
-            elsewhere("newest", "test", "plugins", *BOTH_CORES, "tests/unit/plugins", EXAMPLES="few"),
+            # Without the tests of what runs in .venv alone, under one Python: the bench and the tools. Node code
+            # knows nothing of ansible-core, and real nodes run it with their 3.13; its tests are in newest-python.
+            elsewhere(
+                "newest", "test", "plugins", *BOTH_CORES, "tests/unit/plugins", f"--ignore={UNITS}", EXAMPLES="few"
+            ),
             elsewhere("newest", "test", "drift", "-m", "not one_core", "tests/integration/drift"),
         ),
         (interpreter("newest"), present("tests/unit"), present("tests/integration/drift")),
+    ),
+    Layer(
+        "newest-python",
+        "node code passes its tests on the newest Python as well",
+        (elsewhere("newest", "unit", "newest-python", *BOTH_CORES, UNITS, EXAMPLES="few"),),
+        (interpreter("newest"), present(UNITS)),
+        on_demand=True,
     ),
     Layer(
         "ptxas-matrix",
