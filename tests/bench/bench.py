@@ -231,7 +231,9 @@ def write_inventories() -> None:
     group = inventory["all"]["children"]["spark"]["vars"]
     group.update({"ansible_become": True, "ansible_ssh_pipelining": True})
     (WORK / "inventory.json").write_text(json.dumps(inventory, indent=1))
-    (WORK / "site.json").write_text(json.dumps(whole_site.EXTRA, indent=1))
+    # With the packages that the role installs by itself: the other ways ensure those.
+    extra = {name: value for name, value in whole_site.EXTRA.items() if not name.startswith("prereqs_packages_")}
+    (WORK / "site.json").write_text(json.dumps(extra, indent=1))
     data = {
         "ssh_user": group["ansible_user"],
         "ssh_config_file": str(identity.SSH_CONFIG),
