@@ -9,6 +9,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Problem, refusal
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.documents import refusals
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.ports import misplaced
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables, of_collection
 
 
@@ -22,7 +23,10 @@ class ActionModule(ActionBase):
         given = Variables(str(variables.get("inventory_hostname")), variables, self._templar.template)
         owners = of_collection()
         # A role's call says nothing new of what does not even fit.
-        problems = list(given.misfits(owners)) or list(refusals(owners, given, self._loader, self._templar))
+        problems = list(given.misfits(owners)) or [
+            *refusals(owners, given, self._loader, self._templar),
+            *misplaced(owners, given, self._loader, self._templar),
+        ]
         if not problems and not variables.get("ansible_check_mode") and (unnamed := _unnamed_machine(given)):
             problems = [unnamed]
         if problems:

@@ -17,6 +17,8 @@ description:
   - Makes of these variables what each role that reads one of them would call its module with, and has that
     judged by the code that the module begins with - a path that is none, a control that the role does not have,
     two controls that contradict each other. So no role is applied to a host where a later one would be refused.
+  - Refuses two services on one port and address of a host, by what roles publish and C(spark_ports) adds
+    (P(nusy.dgx_spark.published_ports#lookup)). A wildcard meets every address.
   - What cannot be computed before the role runs is judged by the role's own call.
 attributes:
   check_mode:

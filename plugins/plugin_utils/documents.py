@@ -45,9 +45,7 @@ def refusals(owners: Mapping[str, Path], host: Variables, loader: DataLoader, te
 
 def _refusals(folder: Path, host: Variables, loader: DataLoader, templar: Templar) -> Iterator[Problem]:
     """What cannot be computed before the role runs is left to its own call."""
-    role = {**_read(folder / "vars", loader), "role_path": str(folder)}
-    known = {**_read(folder / "defaults", loader), **host.written, **role}
-    there = templar.copy_with_new_env(available_variables=known)
+    there = environment(folder, host, loader, templar)
     for task in _read(folder / "tasks", loader) or ():
         for ensuring in (one for name, one in SUBJECTS.items() if f"{NAMESPACE}{name}" in task):
             try:
@@ -55,6 +53,13 @@ def _refusals(folder: Path, host: Variables, loader: DataLoader, templar: Templa
             except AnsibleError:
                 continue
             yield from _judged(ensuring, options)
+
+
+def environment(folder: Path, host: Variables, loader: DataLoader, templar: Templar) -> Templar:
+    """Templates with the variables that a role sees on that host."""
+    role = {**_read(folder / "vars", loader), "role_path": str(folder)}
+    known = {**_read(folder / "defaults", loader), **host.written, **role}
+    return templar.copy_with_new_env(available_variables=known)
 
 
 def _judged(ensuring: Ensuring, options: Mapping[str, Any]) -> Iterator[Problem]:

@@ -55,6 +55,7 @@ argument_specs:
     short_description: Demo
     options:
       demo_user: {description: Who., type: str, default: nusy}
+      demo_port: {description: Where., type: int, default: 1}
       demo_items: {description: What., type: list, elements: str, default: [a]}
       demo_blocklist:
         description: Never these.
@@ -103,6 +104,10 @@ PLAY = """
       ansible.builtin.assert: {that: true}
       vars: {__spark_x: 1}
 """
+PORTS = """
+ports:
+  - {service: demo, ports: ["{{ demo_port }}"], reason: Because.}
+"""
 LOCK = "a-b==1.0 ; sys_platform == 'linux' \\\n    --hash=sha256:00\n"
 TEXTS = {
     "ansible.cfg": "[defaults]\ninventory = inventories/local\n",
@@ -113,13 +118,14 @@ TEXTS = {
     "docs/guides/inventory.md": "# inventory\n<!-- begin variables -->\n<!-- end variables -->\n",
     "roles/demo/README.md": "# demo\n<!-- begin variables -->\n<!-- end variables -->\n"
     "<!-- begin controls -->\n<!-- end controls -->\n",
-    "roles/demo/defaults/main.yml": "demo_user: \"{{ spark_user | default('nusy') }}\"\ndemo_items: [a]\n"
+    "roles/demo/defaults/main.yml": "demo_user: \"{{ spark_user | default('nusy') }}\"\ndemo_port: 1\ndemo_items: [a]\n"
     "demo_blocklist: [{distribution: b, versions: ['1.0'], reason: It bites}]\n",
     "roles/demo/files/set/1-a.lock": f"b==1.1 --hash=sha256:{'0' * 64}\n",
     "roles/demo/vars/main.yml": "__demo_x: 1\n",
     "roles/demo/meta/main.yml": "dependencies: []\n",
     "roles/demo/meta/argument_specs.yml": SPECS,
     "roles/demo/meta/controls.yml": CONTROLS,
+    "roles/demo/meta/ports.yml": PORTS,
     "roles/demo/tasks/main.yml": TASKS,
     "roles/demo/handlers/main.yml": HANDLERS,
     "molecule/demo/molecule.yml": "---\nplatforms:\n  - name: one\n",

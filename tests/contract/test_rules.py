@@ -14,6 +14,7 @@ from test_tree import RULES
 ROLE = "roles/demo/"
 TASKS, HANDLERS = ROLE + "tasks/main.yml", ROLE + "handlers/main.yml"
 CONTROLS, DEFAULTS = ROLE + "meta/controls.yml", ROLE + "defaults/main.yml"
+PORTS = ROLE + "meta/ports.yml"
 PLAY, MODULE = "playbooks/demo.yml", "plugins/modules/demo_state.py"
 UTILS = "plugins/module_utils/_demo/plan.py"
 
@@ -57,6 +58,12 @@ BREAKS = [
     ("catalogue_is_what_the_role_ensures", TASKS, "demo/file", "demo/other", "demo/other is ensured"),
     ("catalogue_is_what_the_role_ensures", TASKS, "files: [{path: /etc/demo}]", "packages: [x]", "demo/file_extra is in"),
     ("catalogue_is_what_the_role_ensures", CONTROLS, "id: demo/file\n", "id: demo/x\n", "demo/x is in"),
+    ("ports_are_published", PORTS, None, "", "does not publish demo_port"),
+    ("ports_are_published", PORTS, "demo_port }}", "demo_prot }}", "reads demo_prot"),
+    ("ports_are_published", PORTS, "", "  - {service: demo, ports: [2], reason: x}", "demo is there twice"),
+    ("ports_are_published", PORTS, "service: demo", "service: Demo", "or no name"),
+    ("ports_are_published", PORTS, "reason:", "why:", "has why"),
+    ("ports_are_published", PORTS, "reason:", "why:", "lacks reason"),
     ("roles_make_few_calls", TASKS, "", "- {stat: {}}\n- {ansible.builtin.slurp: {}}", "makes 3 calls"),
     ("roles_make_few_calls", TASKS, "", "- block: [{stat: {}}, {stat: {}}]", "makes 3 calls"),
     ("ensure_state_names_its_role", TASKS, "role: demo", "role: other", "says it is role other"),

@@ -14,6 +14,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import lock
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.model import Stage
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.parse import refuse_blocked
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.ports import NAME as SERVICE
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.ports import OPTIONS as PORTS
 from readme import SHARED as SHARED_TABLE
 from readme import rendered, rendered_guide
 
@@ -282,6 +284,30 @@ def every_role_is_played(tree: Tree) -> Iterator[str]:
             yield f"roles/{role.name} has no play in which its tag is its name"
 
 
+def ports_are_published(tree: Tree) -> Iterator[str]:
+    """Preflight tells clashes by what roles publish, and a firewall opens nothing else."""
+    for role in tree.roles:
+        options, entries = tree.options(role), (tree.yaml(role / "meta" / "ports.yml") or {}).get("ports") or []
+        where = f"roles/{role.name}/meta/ports.yml"
+        read = set(re.findall(r"\w+", repr(entries)))
+        for name in options:
+            if re.search(r"_ports?\Z", name) and name not in read:
+                yield f"{where}: does not publish {name}"
+        for name in sorted(read):
+            if name.startswith(f"{role.name}_") and name not in options:
+                yield f"{where}: reads {name}, which is no variable of the role"
+        seen = set()
+        for entry in entries:
+            service = str(entry.get("service"))
+            if service in seen or not SERVICE.fullmatch(service):
+                yield f"{where}: {service} is there twice, or no name"
+            seen.add(service)
+            if unknown := entry.keys() - PORTS.keys() - {"service", "when"}:
+                yield f"{where}: {service} has {', '.join(sorted(unknown))}, which nobody reads"
+            if missing := {name for name, option in PORTS.items() if option.get("required")} - entry.keys():
+                yield f"{where}: {service} lacks {', '.join(sorted(missing))}"
+
+
 def no_lock_holds_a_blocked_release(tree: Tree) -> Iterator[str]:
     """Judged by the module's own code, for every lock and every blocklist that the tree ships."""
     for role in tree.roles:
@@ -311,4 +337,5 @@ RULES = (
     ensure_state_names_its_role,
     roles_stand_alone,
     every_role_is_played,
+    ports_are_published,
 )

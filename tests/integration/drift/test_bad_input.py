@@ -40,6 +40,11 @@ JUDGED = {
         "which is in launchers_skip_controls, at",
     ),
     "name": ("vllm_venv_name: a b", "name: ", "'a b' on name, which is in vllm_venv_name, at"),
+    "port": (
+        "launchers_launchers: [llama-serve]\nspark_ports: {own: {ports: [8000-8100], bind: any, reason: x}}",
+        "One service for tcp port 8080",
+        "launchers/llama (tcp 8080 of loopback, by launchers_launchers, at",
+    ),
     "version": ("cuda_toolchain_version: thirteen", "version: ", "which is in cuda_toolchain_version, at"),
 }
 FINE = {
@@ -164,6 +169,23 @@ def test_a_role_in_somebody_elses_play_judges_its_own_input(site: Path) -> None:
         error = result["error"]
         assert wanted in error["wanted"] and found in error["found"] and fix in error["fix"] and error["why"], given
         assert "controls" not in result and found in result["msg"]
+
+
+def test_a_play_can_ask_which_ports_its_hosts_listen_on(site: Path) -> None:
+    playbook = site.parent / "play.yml"
+    playbook.write_text("""\
+- hosts: good,port
+  gather_facts: false
+  tasks:
+    - ansible.builtin.debug: {msg: "{{ query('nusy.dgx_spark.published_ports') }}"}
+""")
+    _code, results = play(site, playbook, "--check")
+    told = {line["host"]: line for line in results}
+    assert [(one["service"], one["ports"]) for one in told["good"]["result"]["msg"]] == [
+        ("vllm", ["8000"]),
+        ("vllm-master", ["29510"]),
+    ]
+    assert told["port"]["status"] == "failed" and "One service for tcp port 8080" in told["port"]["result"]["msg"]
 
 
 def test_options_of_modules_are_told_in_four_parts(site: Path) -> None:
