@@ -28,7 +28,8 @@ options:
   gather_subset:
     description:
       - The subjects to look at. C(is_spark) needs V(gpu). C(known_issues) needs V(kernel), V(memory), V(network) and
-        V(gpu).
+        V(gpu), and what C(versions) needs, which are V(kernel), V(gpu), V(machine), V(cuda), V(containers), V(network),
+        V(firmware) and V(packages).
     type: list
     elements: str
     default: [all]
@@ -59,6 +60,7 @@ options:
       - This starts the fwupd daemon if it is not running, so it is off by default.
     type: bool
     default: false
+extends_documentation_fragment: nusy.dgx_spark.version_matrix
 attributes:
   check_mode:
     support: full
@@ -126,9 +128,15 @@ ansible_facts:
           sample: true
         known_issues:
           description: >-
-            Known faults that these facts give away, id and sentence. One that cannot be judged is in
-            C(unknown).
+            Known faults that these facts give away, and versions that are known to be bad, id and sentence. One that
+            cannot be judged is in C(unknown).
           type: dict
+        versions:
+          description: >-
+            What the version matrix knows of each version that was found, by subject - C(version), C(verdict), which is
+            absent where it could not be judged, and the C(rows) that say so. See docs/version-matrix.md.
+          type: dict
+          sample: {kernel: {version: 6.17.0-1014-nvidia, verdict: known_good, rows: [kernel_6_17_since_1014]}}
         machine:
           description: "Who made the machine, from DMI."
           type: dict
@@ -512,6 +520,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.observe import SUBJECTS, observe
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.judge import OPTIONS, matrix
 
 
 def main() -> None:
@@ -520,6 +529,7 @@ def main() -> None:
             "gather_subset": {"type": "list", "elements": "str", "default": ["all"], "choices": ["all", *SUBJECTS]},
             "timeout": {"type": "int", "default": 20},
             "fwupd": {"type": "bool", "default": False},
+            **OPTIONS,
         },
         supports_check_mode=True,
     )
@@ -530,8 +540,13 @@ def main() -> None:
         problem = InputError("spark_facts.timeout", wanted="2 to 300 s", found=found, why=why, fix="change timeout")
         fail(module, problem)
         return
+    try:
+        rows = matrix(wanted["version_matrix"])
+    except InputError as error:
+        fail(module, error)
+        return
     subsets, seconds, fwupd = wanted["gather_subset"], wanted["timeout"], wanted["fwupd"]
-    facts, bugs = observe(HostReader(), subsets=subsets, seconds=seconds, fwupd=fwupd)
+    facts, bugs = observe(HostReader(), subsets=subsets, seconds=seconds, fwupd=fwupd, rows=rows)
     for subject, trace in bugs.items():
         module.warn(f"spark_facts could not gather {subject} because of an error of its own, please report it: {trace}")
     module.exit_json(changed=False, ansible_facts={"spark": facts})

@@ -31,7 +31,9 @@ attributes:
   idempotent:
     description: After applying, the node is looked at again; a plan that is not empty is an error.
     support: full
-extends_documentation_fragment: nusy.dgx_spark.ensuring
+extends_documentation_fragment:
+  - nusy.dgx_spark.ensuring
+  - nusy.dgx_spark.version_matrix
 options:
   name:
     description: Name of the environment, a directory in O(root).
@@ -108,7 +110,7 @@ options:
     type: str
     default: ""
   blocklist:
-    description: Releases that are never installed, whoever locked them.
+    description: Releases that are never installed, whoever locked them, beside those that the version matrix knows.
     type: list
     elements: dict
     default: []

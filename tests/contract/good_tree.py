@@ -57,11 +57,6 @@ argument_specs:
       demo_user: {description: Who., type: str, default: nusy}
       demo_port: {description: Where., type: int, default: 1}
       demo_items: {description: What., type: list, elements: str, default: [a]}
-      demo_blocklist:
-        description: Never these.
-        type: list
-        elements: dict
-        default: [{distribution: b, versions: ["1.0"], reason: It bites}]
 """
 CONTROLS = """
 controls:
@@ -115,12 +110,13 @@ TEXTS = {
     "playbooks/demo.yml": PLAY,
     "inventories/one/group_vars/spark.yml": "ansible_user: x\nspark_user: x\ndemo_user: x\n",
     "meta/argument_specs.yml": "argument_specs: {main: {options: {spark_user: {description: Who., type: str}}}}\n",
+    "docs/version-matrix.md": "# matrix\n<!-- begin matrix -->\n<!-- end matrix -->\n",
     "docs/guides/inventory.md": "# inventory\n<!-- begin variables -->\n<!-- end variables -->\n",
     "roles/demo/README.md": "# demo\n<!-- begin variables -->\n<!-- end variables -->\n"
     "<!-- begin controls -->\n<!-- end controls -->\n",
-    "roles/demo/defaults/main.yml": "demo_user: \"{{ spark_user | default('nusy') }}\"\ndemo_port: 1\ndemo_items: [a]\n"
-    "demo_blocklist: [{distribution: b, versions: ['1.0'], reason: It bites}]\n",
-    "roles/demo/files/set/1-a.lock": f"b==1.1 --hash=sha256:{'0' * 64}\n",
+    "roles/demo/defaults/main.yml": "demo_user: \"{{ spark_user | default('nusy') }}\"\n"
+    "demo_port: 1\ndemo_items: [a]\n",
+    "roles/demo/files/set/1-a.lock": f"torch==2.11.0 --hash=sha256:{'0' * 64}\n",
     "roles/demo/vars/main.yml": "__demo_x: 1\n",
     "roles/demo/meta/main.yml": "dependencies: []\n",
     "roles/demo/meta/argument_specs.yml": SPECS,
@@ -156,3 +152,4 @@ def write(root: Path) -> None:
     readme_file = root / "roles" / "demo" / "README.md"
     readme_file.write_text(readme.rendered(root / "roles" / "demo"), "utf-8")
     (root / readme.SHARED[1]).write_text(readme.rendered_guide(root), "utf-8")
+    (root / readme.MATRIX).write_text(readme.rendered_matrix(root), "utf-8")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the variable and control tables of every role's README, and the table of shared variables, from the specs.
+"""Write the variable and control tables of every role's README, and the table of shared variables, from the specs;
+and the version matrix from its rows.
 
 usage: readme.py        The tables stand between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
@@ -16,6 +17,12 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "collections"))
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import named
+
+MATRIX = "docs/version-matrix.md"
 SHARED = ("meta/argument_specs.yml", "docs/guides/inventory.md")
 
 
@@ -61,6 +68,23 @@ def controls_table(catalogue: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def matrix_table() -> str:
+    lines = ["| Subject | Versions | Verdict | Why, and what to do | Source | Row |", "|---|---|---|---|---|---|"]
+    for row in ROWS:
+        where = " ".join(filter(None, (row.only and f"on a {row.only}", row.unless and f"without {row.unless}")))
+        about = f"{row.why}. {row.remedy[0].upper()}{row.remedy[1:]}." if row.remedy else f"{row.why}."
+        cells = (
+            named(row.subject),
+            f"`{row.range}`{f', {where}' if where else ''}".replace("_", " "),
+            row.verdict.replace("_", " "),
+            about,
+            row.source,
+            f"`{row.id}`",
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
 def rendered(role: Path) -> str:
     """The README with its tables as the specs have them now. ValueError when a table has no place."""
     specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text("utf-8"))
@@ -72,6 +96,10 @@ def rendered_guide(root: Path) -> str:
     """The guide to inventories, with the table of shared variables as their specs have it now."""
     specs, guide = (root / name for name in SHARED)
     return _filled(guide, variables=variables_table(yaml.safe_load(specs.read_text("utf-8"))))
+
+
+def rendered_matrix(root: Path) -> str:
+    return _filled(root / MATRIX, matrix=matrix_table())
 
 
 def _filled(path: Path, **tables: str) -> str:
@@ -92,6 +120,7 @@ def main() -> int:
     for path, render, source in (
         *((role / "README.md", rendered, role) for role in roles),
         (ROOT / SHARED[1], rendered_guide, ROOT),
+        (ROOT / MATRIX, rendered_matrix, ROOT),
     ):
         try:
             text = render(source)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tables: the makers of GB10 machines, and faults that are known by a simple sign.
+"""Tables: the makers of GB10 machines, and faults that are known by a simple sign other than a version.
 
 Private to nusy.dgx_spark: other collections must not import this.
 """
@@ -76,17 +76,6 @@ def _at(facts: Facts, path: str) -> object:
     return here
 
 
-def _kernel(facts: Facts, release: str) -> bool:
-    return str(_at(facts, "kernel/release")).startswith(release)
-
-
-def _kho_on(facts: Facts) -> bool:
-    if not _kernel(facts, "7.0.0-1019-nvidia"):
-        return False
-    parameters = cast(Mapping[str, Any], _at(facts, "kernel/parameters"))
-    return "off" not in parameters.get("kho", ())
-
-
 def _cma_impossible(facts: Facts) -> bool:
     free, total = _at(facts, "memory/cma_free_bytes"), _at(facts, "memory/cma_total_bytes")
     return cast(int, free) > cast(int, total)
@@ -105,18 +94,6 @@ def _nic_slow_port(facts: Facts) -> bool:
 
 
 ISSUES = (
-    Issue(
-        "kernel_6_17_0_1008_panics",
-        ("kernel",),
-        "Kernel 6.17.0-1008-nvidia panics; boot 6.17.0-1014-nvidia or newer.",
-        lambda facts: _kernel(facts, "6.17.0-1008-nvidia"),  # DGX OS 7.4.0; operators' reports of early 2026
-    ),
-    Issue(
-        "kernel_7_0_0_1019_kho",
-        ("kernel",),
-        "Kernel 7.0.0-1019-nvidia without kho=off fails to register RDMA memory (NCCL: ENOMEM); boot with kho=off.",
-        _kho_on,  # NVIDIA/NV-Kernels pull requests 590 and 591
-    ),
     Issue(
         "cma_free_exceeds_total",
         ("memory",),

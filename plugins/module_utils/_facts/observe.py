@@ -15,6 +15,9 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.gather impor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.look import Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import Tree
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.subjects import compute, connected, system
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.versions import judged_versions
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import Row
 
 SUBJECTS: dict[str, Callable[[Look], Tree]] = {
     "machine": system.machine,
@@ -42,6 +45,7 @@ def observe(
     subsets: Sequence[str],
     seconds: float,
     fwupd: bool = False,
+    rows: Sequence[Row] = ROWS,
     ask: Callable[..., Answers] = ask,
 ) -> tuple[dict[str, object], dict[str, str]]:
     """The facts as the module returns them, and the tracebacks of subjects that failed by a bug."""
@@ -51,7 +55,10 @@ def observe(
     answers = ask({name: partial(_question, subjects[name], reader, inner) for name in wanted}, seconds)
     facts, unknown = dict(answers.facts), dict(answers.unknown)
     _decide_spark(facts, unknown)
-    facts["known_issues"], unjudged = known_issues(facts)
+    facts["versions"], of_versions, doubts = judged_versions(rows, facts, unknown)
+    shown, unjudged = known_issues(facts)
+    facts["known_issues"] = {**of_versions, **shown}
+    unknown.update(doubts)
     unknown.update({f"known_issues.{name}": reason for name, reason in unjudged.items()})
     facts["unknown"] = dict(sorted(unknown.items()))
     return facts, answers.bugs

@@ -24,6 +24,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.model import 
     Pin,
     Stage,
 )
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions import judge as versions
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -73,6 +74,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "size_mib": {"type": "int", "default": 0},
     "uv": {"type": "list", "elements": "str", "default": ["/usr/local/bin/uv", "/usr/bin/uv"]},
     **OPTIONS,
+    **versions.OPTIONS,
 }
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -107,7 +109,7 @@ def declaration(params: Mapping[str, Any]) -> Declaration:
                 raise _wrong(
                     f"assertions of stage {stage.name}", "distributions that a lock names", assertion.distribution
                 )
-    refuse_blocked(found.stages, params["blocklist"])
+    refuse_blocked(found.stages, [*params["blocklist"], *versions.known_bad(versions.matrix(params["version_matrix"]))])
     return found
 
 
@@ -180,7 +182,7 @@ def refuse_blocked(stages: Sequence[Stage], blocklist: Sequence[Mapping[str, Any
                         wanted=f"stages[{index}].lock ({stage.name}) without releases of the blocklist",
                         found=f"line {pin.line}: {pin.name}=={pin.version}",
                         why=entry["reason"],
-                        fix="lock another release; the entries are in the option blocklist",
+                        fix=str(entry.get("fix") or "lock another release; the entry is in the option blocklist"),
                     )
 
 

@@ -31,6 +31,7 @@ from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.plays import 
 STATES = ("in_sync", "drifted", "unknown", "not_selected")
 CAUSES = ("corrective", "intentional", "never_applied", "blocked", "adopted")
 CONTROLS_LIMIT = 5000  # of one result
+FLAGS_LIMIT = 40  # more than the version matrix has known-bad rows for one machine
 
 # These only talk to Ansible or look: their "ok" judges nothing, so it is no control. A
 # failure of one still is.
@@ -180,6 +181,8 @@ class Adapter:
         event: Event = {"check": check, "n": counts}
         if machine := machine_line(data.get("ansible_facts")):
             event["machine"] = machine
+        if (flags := flags_of(data.get("ansible_facts"))) is not None:
+            event["flags"] = flags
         if why:
             event["why"] = why
         if reported:
@@ -233,6 +236,16 @@ def machine_line(facts: object) -> str:
         isinstance(total, int) and f"{total / 2**30:.0f} GiB",
     ]
     return text.line(", ".join(str(one) for one in parts if one), 300)
+
+
+def flags_of(facts: object) -> dict[str, str] | None:
+    """What spark_facts knows to be wrong with the machine, id and sentence; None if it was not asked."""
+    spark = facts.get("spark") if isinstance(facts, Mapping) else None
+    issues = spark.get("known_issues") if isinstance(spark, Mapping) else None
+    if not isinstance(issues, Mapping):
+        return None
+    told = ((str(name), text.line(sentence)) for name, sentence in list(issues.items())[:FLAGS_LIMIT])
+    return {name: sentence for name, sentence in told if sentence and re.fullmatch(r"[a-z0-9_]{1,80}", name)}
 
 
 def _items(task: Any, data: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -75,6 +75,7 @@ class HostVerdict:
         self._same_name: dict[str, list[str]] = {}
         self._last = ""
         self._machine = ""
+        self._flags: dict[str, str] = {}
         self._unreachable = ""
         self._unreachable_after = ""
 
@@ -85,6 +86,7 @@ class HostVerdict:
         label = _label(task, result)
         counts = result.get("n") or {}
         self._machine = str(result.get("machine") or self._machine)
+        self._flags = result.get("flags", self._flags)
         role = str(task.get("role") or "")
         included = str(task.get("role_included") or "")
         if counts.get("unreachable") and not result.get("ignored"):
@@ -214,8 +216,9 @@ class HostVerdict:
         elif not self._run.complete:
             state, reason = "partial", f"the run was not complete (last task: {self._last or 'none'})"
         controls = sorted(self._controls.values(), key=lambda c: (order.get(c["id"], len(order)), c["id"]))
-        about = {"machine": self._machine} if self._machine else {}
-        return {"state": state, "reason": reason, **about, "controls": [self._lean(control) for control in controls]}
+        about = {"machine": self._machine, "flags": self._flags}
+        known = {name: value for name, value in about.items() if value}
+        return {"state": state, "reason": reason, **known, "controls": [self._lean(control) for control in controls]}
 
     def _absent(self, role: str, unreachable: bool, early: bool) -> tuple[str, str]:
         """Why a promised control has no evidence. In doubt it is unknown."""

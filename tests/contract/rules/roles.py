@@ -14,10 +14,12 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import lock
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.model import Stage
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.parse import refuse_blocked
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.judge import known_bad
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.ports import NAME as SERVICE
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.ports import OPTIONS as PORTS
+from readme import MATRIX, rendered, rendered_guide, rendered_matrix
 from readme import SHARED as SHARED_TABLE
-from readme import rendered, rendered_guide
 
 from rules import Task, Tree
 
@@ -97,6 +99,8 @@ def readme_tables_are_current(tree: Tree) -> Iterator[str]:
                 yield f"roles/{error}"
     if rendered_guide(tree.root) != (tree.root / SHARED_TABLE[1]).read_text("utf-8"):
         yield f"{SHARED_TABLE[1]}: its table is not that of {SHARED_TABLE[0]}: run make docs"
+    if rendered_matrix(tree.root) != (tree.root / MATRIX).read_text("utf-8"):
+        yield f"{MATRIX}: its tables are not the version matrix: run make docs"
 
 
 def variables_carry_the_name_of_their_role(tree: Tree) -> Iterator[str]:
@@ -309,17 +313,14 @@ def ports_are_published(tree: Tree) -> Iterator[str]:
 
 
 def no_lock_holds_a_blocked_release(tree: Tree) -> Iterator[str]:
-    """Judged by the module's own code, for every lock and every blocklist that the tree ships."""
+    """Judged by the module's own code, for every lock that the tree ships."""
     for role in tree.roles:
-        for name, spec in tree.options(role).items():
-            if not name.endswith("_blocklist"):
-                continue
-            for path in sorted((role / "files").glob("**/*.lock")):
-                try:
-                    pins = lock.parse(path.read_text("utf-8"), tree.relative(path))
-                    refuse_blocked((Stage("any", pins),), spec["default"])
-                except SparkError as error:
-                    yield f"{tree.relative(path)}: {error.problem.found}: {error.problem.why}"
+        for path in sorted((role / "files").glob("**/*.lock")):
+            try:
+                pins = lock.parse(path.read_text("utf-8"), tree.relative(path))
+                refuse_blocked((Stage("any", pins),), known_bad(ROWS))
+            except SparkError as error:
+                yield f"{tree.relative(path)}: {error.problem.found}: {error.problem.why}"
 
 
 RULES = (

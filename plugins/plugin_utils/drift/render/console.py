@@ -106,6 +106,7 @@ class _Board:
         # Not called before there is room: a big fleet has thousands of them.
         blocks: list[Callable[[], list[str]]] = [
             *(partial(self.unreachable, reason, hosts) for reason, hosts in self.silent()),
+            self.flags,
             *(block for _rank, block in ranked),
             self.waived,
         ]
@@ -177,6 +178,17 @@ class _Board:
         lines = [self.paint(f"UNREACHABLE {count(len(hosts), 'host')}", "critical") + f"  {names}"]
         told = self.say(reason) or "no reason given"
         return lines + self.wrapped("why", f"{told}; {count(unknown, 'control')} unknown" if unknown else told)
+
+    def flags(self) -> list[str]:
+        """What is known to be wrong with machines, whoever declares what for them."""
+        flags = self.report.flags()
+        lines: list[str] = []
+        for sentence, hosts in flags[:MOST_CONTROLS]:
+            names = listing((self.say(h.name) for h in hosts), self.columns - INDENT)
+            lines += self.wrapped("FLAG", f"{names}: {self.say(sentence)}", "critical")
+        if len(flags) > MOST_CONTROLS:
+            lines += self.wrapped("", f"and {count(len(flags) - MOST_CONTROLS, 'more flag')}")
+        return lines
 
     def common(self) -> dict[Finding, list[Host]]:
         """The findings that many hosts share, each with its hosts by name."""

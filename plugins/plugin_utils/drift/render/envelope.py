@@ -20,6 +20,7 @@ MOST_BYTES = 64 * 1024
 TOOL = "spark_drift"
 # Longest value, first as long as the report reader lets it be; after the last one findings are
 # left out.
+MOST_FLAGS = 20
 LENGTHS = (5000, 500, 120)
 
 
@@ -87,6 +88,7 @@ def _document(view: Report, host: Host, where: str, longest: int, shown: list[di
         "mode": view.mode,
         "complete": view.complete,
         "counts": dict(host.counts),
+        "flags": [sentence for _name, sentence in host.flags[:MOST_FLAGS]],
         "findings": shown,
     }
     return {"ok": True, "data": data, "errors": errors, "meta": meta}

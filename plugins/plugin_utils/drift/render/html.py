@@ -18,7 +18,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.text import clip, count, cut
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.text import clip, count, cut, listing
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.view import (
     STATE_WORDS,
     STATES,
@@ -37,6 +37,7 @@ LEVELS = ((4000, None), (800, None), (200, None), (60, None), (60, 20_000), (60,
 # Without JavaScript there is no paging, so the plain list is short.
 PLAIN_HOSTS = 200
 PLAIN_FINDINGS = 300
+MOST_FLAGS = 20
 
 
 def render(report: Mapping[str, object]) -> str:
@@ -77,6 +78,9 @@ def _banners(view: Report) -> str:
         texts.append(f"<b>The run is incomplete:</b> {escape(reason)}. What it did not reach is unknown.")
     for problem in view.waiver_problems[:10]:
         texts.append(f"<b>Waiver file:</b> {escape(problem)}")
+    for sentence, hosts in view.flags()[:MOST_FLAGS]:
+        names = listing([host.name for host in hosts], 200)
+        texts.append(f"<b>FLAG</b> {escape(names)}: {escape(sentence)}")
     return "".join(f'<p class="banner" role="alert">{text}</p>' for text in texts)
 
 

@@ -75,6 +75,8 @@ def _blocks(view: Report) -> Iterator[tuple[str, str, int]]:
     for reason, silent in groupby(sorted(broken, key=_silence), key=_silence):
         same = list(silent)
         yield "### Not reached", f"- {reason[0]} {_names(same)}: {_code(reason[1] or 'no reason given')}", len(same)
+    for sentence, flagged in view.flags():
+        yield "### Flags", f"- {_names(flagged)}: {_code(sentence, 600)}", len(flagged)
     groups: dict[Finding, list[Host]] = defaultdict(list)
     for host in view.hosts:
         for finding in host.findings:

@@ -141,6 +141,7 @@ class Host:
     state: str
     reason: str
     machine: str  # one line about it, if its facts were gathered
+    flags: tuple[tuple[str, str], ...]  # what is known to be wrong with it: id and sentence
     repair_with: str  # arguments that a real run on it needs in addition
     counts: Mapping[str, int]
     index: int  # position in the document
@@ -193,6 +194,14 @@ class Report:
 
     def not_reached(self, state: str = "unreachable") -> list[Host]:
         return [host for host in self.hosts if host.state == state]
+
+    def flags(self) -> list[tuple[str, list[Host]]]:
+        """What is known to be wrong with machines, and with which; the most common first."""
+        groups: dict[str, list[Host]] = {}
+        for host in self.hosts:
+            for _name, sentence in host.flags:
+                groups.setdefault(sentence, []).append(host)
+        return sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
 
     def what(self) -> str:
         """What kind of run it was. A task with ``check_mode: false`` changes things in any."""
@@ -351,8 +360,9 @@ def _host(raw: Mapping[str, object], index: int, catalogue: _Catalogue) -> Host:
         state, reason = "partial", reason or f"the report gives the host state {one_line(state, 40) or 'nothing'}"
     name = one_line(raw.get("name"), 255) or "(no name)"
     machine = one_line(raw.get("machine"), 300)
+    flags = tuple((one_line(key, 100), one_line(told, 600)) for key, told in fields(raw.get("flags")).items())
     repair_with = one_line(raw.get("repair_with"), 300)
-    return Host(name, str(state), reason, machine, repair_with, counts, index, tuple(findings), tuple(in_sync))
+    return Host(name, str(state), reason, machine, flags, repair_with, counts, index, tuple(findings), tuple(in_sync))
 
 
 def _badness(finding: Finding) -> tuple[int, int, str]:

@@ -13,7 +13,8 @@ def options_of(module: Any) -> dict[str, Any]:
     """Options as ansible-doc shows them."""
     document = yaml.safe_load(module.DOCUMENTATION)
     options: dict[str, Any] = dict(document["options"])
-    for name in filter(None, [document.get("extends_documentation_fragment")]):
+    fragments = document.get("extends_documentation_fragment", [])
+    for name in [fragments] if isinstance(fragments, str) else fragments:
         namespace, _dot, fragment = name.rpartition(".")
         found = importlib.import_module(f"ansible_collections.{namespace}.plugins.doc_fragments.{fragment}")
         for option, told in yaml.safe_load(found.ModuleDocFragment.DOCUMENTATION)["options"].items():

@@ -163,7 +163,7 @@ def test_running_it_gives_facts_and_no_change_in_both_modes(capsys: pytest.Captu
 
 def test_a_subset_is_gathered_alone(capsys: pytest.CaptureFixture[str]) -> None:
     _code, result = run(capsys, gather_subset=["memory"])
-    assert set(result["ansible_facts"]["spark"]) == {"memory", "known_issues", "unknown"}
+    assert set(result["ansible_facts"]["spark"]) == {"memory", "known_issues", "versions", "unknown"}
 
 
 @pytest.mark.parametrize("seconds", [1, 301])

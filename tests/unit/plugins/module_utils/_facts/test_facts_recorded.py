@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import ParseError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.data import SPARK_GPU, known_issues, twin
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.data import SPARK_GPU, twin
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import Unknown
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.parse import (
     containers,
@@ -29,6 +29,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.parse import
     text,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.subjects.connected import roce_v2_ipv4_index
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.versions import judged_versions
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
 
 RECORDED = Path(__file__).resolve().parents[6] / "shared" / "fixtures" / "recorded"
 MIB, KIB = 1 << 20, 1 << 10
@@ -261,8 +263,8 @@ def kernel(release: str, *issues: str) -> Read:
         words = recorded.split()
         assert system.release(words[2]) == release
         assert words[-2] == "aarch64"
-        shown, _unjudged = known_issues({"kernel": {"release": release, "parameters": {}}})
-        assert sorted(shown) == sorted(issues)
+        _verdicts, bad, _doubts = judged_versions(ROWS, {"kernel": {"release": release, "parameters": {}}}, {})
+        assert sorted(bad) == sorted(issues)
 
     return check
 

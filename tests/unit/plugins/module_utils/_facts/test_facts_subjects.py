@@ -69,6 +69,7 @@ def test_what_stays_unknown_on_a_spark_without_root() -> None:
         "network.interfaces.enp1s0f1np1.speed_mbps": "there is no link",
         "storage.disks.nvme0n1.partitions.nvme0n1p2.filesystem": "udev has no record of this device",
         "storage.disks.nvme0n1.partitions.nvme0n1p2.label": "udev has no record of this device",
+        "versions.uefi": "needs root",
     }
 
 
@@ -357,10 +358,12 @@ def test_twins(vendor: str, product: str, brand: str | None, model: str | None) 
 
 def known(node: FactNode, release: str) -> dict[str, str]:
     from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.data import known_issues
+    from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.versions import judged_versions
+    from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
 
     facts = facts_of(node)
     facts["kernel"] = settle(system.kernel(Look(node, 20, uname=uname(release))))[0]
-    return known_issues(facts)[0]
+    return {**judged_versions(ROWS, facts, facts["unknown"])[1], **known_issues(facts)[0]}
 
 
 def test_known_issues_of_a_healthy_spark_are_none() -> None:
@@ -414,7 +417,7 @@ def test_a_bare_node_has_reasons_and_no_invented_values() -> None:
 
 def test_only_what_was_asked_for_is_looked_at() -> None:
     facts = facts_of(spark(), "memory", "reboot")
-    assert set(facts) == {"memory", "reboot", "known_issues", "unknown"}
+    assert set(facts) == {"memory", "reboot", "known_issues", "versions", "unknown"}
 
 
 def test_the_deadline_ends_looking() -> None:

@@ -77,6 +77,16 @@ def test_catalogue_minus_evidence(tmp_path: Path) -> None:
     assert document["summary"]["exit_code"] == exitcode.UNKNOWN
 
 
+def test_the_last_look_at_the_machine_says_its_flags(tmp_path: Path) -> None:
+    first, then = result(flags={"old_kernel": "It panics"}), result(controls=evidence(a="in_sync"))
+    document = report(tmp_path, RUN, CATALOGUE, *plays("h"), TASK, first, then, END)
+    assert document["hosts"][0]["flags"] == {"old_kernel": "It panics"}
+    without = report(tmp_path, RUN, CATALOGUE, *plays("h"), TASK, result(), then, END)
+    assert document["summary"] == without["summary"]
+    document = report(tmp_path, RUN, CATALOGUE, *plays("h"), TASK, first, result(flags={}), END)
+    assert "flags" not in document["hosts"][0]
+
+
 @pytest.mark.parametrize(
     ("found", "code"),
     [
