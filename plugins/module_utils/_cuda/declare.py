@@ -11,6 +11,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt.entries import conflict
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, unique
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda import links, sources, wheel
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import (
@@ -117,7 +118,7 @@ def _adopted(url: str, found: sources.Seen) -> ControlSpec:
     """What somebody has configured, or NVIDIA on its own system."""
     name = f"source {url}"
     rest = _left_over(found)
-    if sources.conflict(found.entries):
+    if conflict(found.entries):
         return ControlSpec(REPOSITORY, assertions=(*_in_conflict(name, found), *rest))
     if found.foreign:
         there = ", ".join(unique(entry.file for entry in found.foreign))

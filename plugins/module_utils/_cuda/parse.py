@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt.keys import wrong_key
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import (
@@ -24,7 +25,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import 
     Toolchain,
     Wheels,
 )
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.sources import wrong_key
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import OWN_PLACE, arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Package
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.parse import PACKAGE

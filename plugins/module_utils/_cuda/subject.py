@@ -17,6 +17,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt import keys
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt.entries import dgx_os
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
@@ -79,7 +81,12 @@ def facts(wanted: Toolchain, seen: declare.Seen) -> Mapping[str, object]:
 def actions(wanted: Toolchain, machine: str, seen: declare.Seen) -> Mapping[str, Action]:
     found: dict[str, Action] = {"point_link": links.point}
     if wanted.repository:
-        found["write_key"] = partial(sources.write_key, repository=wanted.repository, key_url=seen.key_url)
+        found["write_key"] = partial(
+            keys.write_key,
+            fingerprint=wanted.repository.fingerprint,
+            key=wanted.repository.key,
+            key_url=seen.key_url,
+        )
     if wanted.wheels:
         digest = wheel.digest_of(wanted.wheels, machine)
         found["install_wheels"] = partial(wheel.install, wheels=wanted.wheels, digest=digest)
@@ -115,7 +122,7 @@ def observe(wanted: Toolchain, machine: str, url: str, reader: Reader) -> declar
         url=url,
         key_url=wanted.repository.key_url or posixpath.join(url, "3bf863cc.pub"),
         sources=sources.observe(reader, url),
-        dgx_os=sources.dgx_os(reader),
+        dgx_os=dgx_os(reader),
         packaged=bool(known),
         installed=installed,
         # Reading all their files takes a second: only when something is wrong.

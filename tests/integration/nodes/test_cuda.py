@@ -15,7 +15,8 @@ from typing import Any
 import apt_repo as apt
 import pytest
 import testing
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda import openpgp, sources
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt import openpgp
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda import sources
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import CONTROLS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.subject import PROVIDES
 
@@ -244,7 +245,7 @@ def test_a_wrong_key_is_refused_before_apt_trusts_it(packages: Story) -> None:
     machine = packages.machine
     machine.run("rm", THEIRS, sources.KEYRING)
     found = packages.run(check=False, fails=True, repository_fingerprint="EB693B3035CD5710E231E123A4B469963BF863CC")
-    assert packages.result["error"]["key"] == "cuda.wrong_key" and drifted(found) == {"key", "repository"}
+    assert packages.result["error"]["key"] == "apt.wrong_key" and drifted(found) == {"key", "repository"}
     # Nor is there a source whose key is missing: every apt-get update would fail.
     for path in (sources.KEYRING, sources.OURS):
         assert not machine.ok("test", "-e", path)

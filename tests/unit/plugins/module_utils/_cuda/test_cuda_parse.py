@@ -11,7 +11,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import Toolchain
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.parse import ARGUMENT_SPEC, toolchain
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[1] / "_apt" / "fixtures"
 KEY = (FIXTURES / "ed25519.asc").read_text()
 FINGERPRINT = "F9573F4B744348B8375E3593BB6E7610ADD5CB49"
 HASH = f"--hash=sha256:{'0' * 64}"

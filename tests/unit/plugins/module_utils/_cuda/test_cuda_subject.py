@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt import keys
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared, find, keep
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
@@ -33,7 +34,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.subject impor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed
 from fake_node import FakeNode
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[1] / "_apt" / "fixtures"
 KEY = (FIXTURES / "rsa_with_subkey.asc").read_text()
 OTHER_KEY = (FIXTURES / "ed25519.asc").read_text()
 FINGERPRINT = "759F60F2242DEF5719AD7B839356635CE87B2CC1"
@@ -460,10 +461,10 @@ def test_declared_holds_are_set(node: Node) -> None:
 
 
 def test_a_wrong_key_stops_before_anything_of_it_is_trusted(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "fetch", lambda _url: OTHER_KEY)
+    monkeypatch.setattr(keys, "fetch", lambda _url: OTHER_KEY)
     with pytest.raises(NodeError) as caught:
         applied(node, source="apt", repository_fingerprint=FINGERPRINT)
-    assert caught.value.problem.key == "cuda.wrong_key" and f"{URL}3bf863cc.pub" in caught.value.problem.found
+    assert caught.value.problem.key == "apt.wrong_key" and f"{URL}3bf863cc.pub" in caught.value.problem.found
     # A source without its key would be an error of every apt-get update.
     assert not {sources.KEYRING, sources.OURS, sources.PINS} & set(node.files)
     assert not any("install" in effect for effect in node.effects)

@@ -7,7 +7,7 @@ import base64
 from pathlib import Path
 
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.openpgp import NoKey, fingerprints
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt.openpgp import NoKey, fingerprints
 
 FIXTURES = Path(__file__).parent / "fixtures"
 RSA = (FIXTURES / "rsa_with_subkey.asc").read_text()
