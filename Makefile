@@ -47,7 +47,7 @@ layers: ## List the layers of tests, what each proves and needs
 	@$(LAYERS) --list
 
 ##@ Maintain
-docs: ## Variable tables of the roles, and the documentation as HTML in build/docs
+docs: ## Tables of the roles, the catalogue of controls, and the documentation as HTML in build/docs
 	$(call bootstrap,test)
 	@$(PYTHON) tests/tools/readme.py
 	@$(PYTHON) tests/tools/artefact.py docs

@@ -90,8 +90,11 @@ HANDLERS = """
   when: not ansible_check_mode
 """
 PLAY = """
+- name: Preflight
+  ansible.builtin.import_playbook: preflight.yml
 - name: Demo
   hosts: spark
+  tags: [demo]
   roles:
     - {role: nusy.dgx_spark.demo, tags: [demo]}
   tasks:
@@ -106,12 +109,15 @@ ports:
 LOCK = "a-b==1.0 ; sys_platform == 'linux' \\\n    --hash=sha256:00\n"
 TEXTS = {
     "ansible.cfg": "[defaults]\ninventory = inventories/local\n",
-    "site.yml": "- {name: All, import_playbook: playbooks/demo.yml}\n",
+    "site.yml": "- {name: All, import_playbook: playbooks/site.yml}\n",
+    "playbooks/site.yml": "- {name: All, ansible.builtin.import_playbook: demo.yml}\n",
+    "playbooks/preflight.yml": "- {name: Judge, hosts: spark}\n",
     "playbooks/demo.yml": PLAY,
     "inventories/one/group_vars/spark.yml": "ansible_user: x\nspark_user: x\ndemo_user: x\n",
     "meta/argument_specs.yml": "argument_specs: {main: {options: {spark_user: {description: Who., type: str}}}}\n",
     "docs/version-matrix.md": "# matrix\n<!-- begin matrix -->\n<!-- end matrix -->\n",
     "docs/guides/inventory.md": "# inventory\n<!-- begin variables -->\n<!-- end variables -->\n",
+    readme.CATALOGUE: "# Controls\n<!-- begin controls -->\n<!-- end controls -->\n",
     "roles/demo/README.md": "# demo\n<!-- begin variables -->\n<!-- end variables -->\n"
     "<!-- begin controls -->\n<!-- end controls -->\n",
     "roles/demo/defaults/main.yml": "demo_user: \"{{ spark_user | default('nusy') }}\"\n"
@@ -153,3 +159,4 @@ def write(root: Path) -> None:
     readme_file.write_text(readme.rendered(root / "roles" / "demo"), "utf-8")
     (root / readme.SHARED[1]).write_text(readme.rendered_guide(root), "utf-8")
     (root / readme.MATRIX).write_text(readme.rendered_matrix(root), "utf-8")
+    (root / readme.CATALOGUE).write_text(readme.rendered_catalogue(root), "utf-8")

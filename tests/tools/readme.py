@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the variable and control tables of every role's README, and the table of shared variables, from the specs;
-and the version matrix from its rows.
+"""Write the variable and control tables of every role's README, the table of shared variables and the catalogue of
+all controls, from the specs; and the version matrix from its rows.
 
 usage: readme.py        The tables stand between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
@@ -24,6 +24,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model imp
 
 MATRIX = "docs/version-matrix.md"
 SHARED = ("meta/argument_specs.yml", "docs/guides/inventory.md")
+CATALOGUE = "docs/controls.md"
+SEVERITIES = ("critical", "high", "medium", "low", "info")
 
 
 def plain(text: object) -> str:
@@ -102,6 +104,33 @@ def rendered_matrix(root: Path) -> str:
     return _filled(root / MATRIX, matrix=matrix_table())
 
 
+def rendered_catalogue(root: Path) -> str:
+    """The page of all controls, role by role, as their catalogues have them now."""
+    roles = {path.parents[1].name: path for path in sorted(root.glob("roles/*/meta/controls.yml"))}
+    controls = {role: yaml.safe_load(path.read_text("utf-8"))["controls"] for role, path in roles.items()}
+    return _filled(root / CATALOGUE, controls=catalogue(controls))
+
+
+def catalogue(controls: Mapping[str, list[Mapping[str, Any]]]) -> str:
+    every = [control for listed in controls.values() for control in listed]
+    counted = ((severity, sum(one["severity"] == severity for one in every)) for severity in SEVERITIES)
+    shares = ", ".join(f"{count} {severity}" for severity, count in counted if count)
+    parts = [f"{len(every)} controls of {len(controls)} roles: {shares}."]
+    for role, listed in controls.items():
+        parts += ["", f"## {role}", "", f"[Role {role}](../roles/{role}/README.md)", ""]
+        parts += [
+            "| Control | Severity | In sync means | Why | Applying may | References |",
+            "|---|---|---|---|---|---|",
+        ]
+        for one in listed:
+            # Named by hand: that of a heading would depend on who renders the page.
+            name = f'<a id="{one["id"]}"></a>`{one["id"]}`'
+            texts = (one["title"], one["rationale"], one["disrupts"] or "–", "; ".join(map(str, one["references"])))
+            title, why, disrupts, references = map(plain, texts)
+            parts.append(f"| {name} | {one['severity']} | {title} | {why} | {disrupts} | {references} |")
+    return "\n".join(parts)
+
+
 def _filled(path: Path, **tables: str) -> str:
     text = path.read_text("utf-8")
     for name, table in tables.items():
@@ -121,6 +150,7 @@ def main() -> int:
         *((role / "README.md", rendered, role) for role in roles),
         (ROOT / SHARED[1], rendered_guide, ROOT),
         (ROOT / MATRIX, rendered_matrix, ROOT),
+        (ROOT / CATALOGUE, rendered_catalogue, ROOT),
     ):
         try:
             text = render(source)

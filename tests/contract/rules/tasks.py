@@ -12,6 +12,7 @@ from rules import Tree
 COMMANDS = {"command", "shell", "raw", "script", "expect"}
 PATCHERS = {"lineinfile", "blockinfile", "replace"}
 MOST_CONDITIONS = 2
+SITE, IMPORT = "playbooks/site.yml", "ansible.builtin.import_playbook"
 
 
 def failures_are_not_ignored(tree: Tree) -> Iterator[str]:
@@ -84,7 +85,23 @@ def handlers_have_unique_names(tree: Tree) -> Iterator[str]:
             yield f"{count} handlers are called {name}"
 
 
+def layers_can_be_run_alone(tree: Tree) -> Iterator[str]:
+    """Each begins with the preflight, and is selected by the name of its file as a tag."""
+    of_site = [play.get("import_playbook") or play.get(IMPORT) for where, play in tree.plays if where == SITE]
+    for name in of_site:
+        plays = [play for where, play in tree.plays if where == f"playbooks/{name}"]
+        if not plays or "preflight.yml" not in (plays[0].get("import_playbook"), plays[0].get(IMPORT)):
+            yield f"playbooks/{name}: does not begin with the preflight"
+        for play in plays[1:]:
+            if play.get("tags") != [str(name).removesuffix(".yml")]:
+                yield f"playbooks/{name}: the tag of play {play.get('name')} is not the name of the layer"
+            for role in play.get("roles") or ():
+                if role.get("tags") != [role["role"].rpartition(".")[2]]:
+                    yield f"playbooks/{name}: the tag of {role['role']} is not its name"
+
+
 RULES = (
+    layers_can_be_run_alone,
     failures_are_not_ignored,
     check_mode_skips_no_state,
     commands_only_read,
