@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What apt would upgrade, asked of apt itself without touching anything, and the upgrade.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line, unique
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import packages
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown, confirms
+
+# Ubuntu hands an update to some machines first, chosen by their machine-id. A kernel and its modules are two such
+# updates: a node that gets one of the two boots without its GPU. With this every node gets the same set.
+TOGETHER = ("-o", "APT::Get::Always-Include-Phased-Updates=true")
+# NVIDIA's update path (apt dist-upgrade): plain "upgrade" leaves a kernel back whose modules are new packages.
+COMMAND = "dist-upgrade"
+# Flashing a ConnectX-7 from a package's installation script has bricked cards: such a package is named, or held.
+FLASHES = ("mlnx-fw-updater",)
+# "Inst name [old] (new Origin:version/suite, … [arch]) …"; without [old] it is new on this node.
+INSTALLS = re.compile(r"^Inst (\S+) (?:\[([^\]]*)\] )?\((\S+) ([^\[)]*)", re.MULTILINE)
+KEPT_BACK = re.compile(r"^The following packages have been kept back:\n((?:  .*\n)+)", re.MULTILINE)
+LISTS = "/var/lib/apt/lists"
+# The first is written by update-notifier and apt's own timer; in the second apt works at every refresh.
+STAMPS = ("/var/lib/apt/periodic/update-success-stamp", f"{LISTS}/partial")
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """One package. ``before`` empty: new on this node."""
+
+    name: str
+    before: str
+    after: str
+    security: bool
+
+
+@dataclass(frozen=True)
+class Pending:
+    """refreshed: when the package lists were (seconds since the epoch); 0: never.
+
+    removes: packages that the upgrade would take away or make older. kept: left as they are, by a hold or for want
+    of what they need. problem: why apt cannot tell.
+    """
+
+    upgrades: tuple[Upgrade, ...] = ()
+    removes: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    refreshed: float = 0.0
+    problem: str = ""
+
+    @property
+    def victims(self) -> tuple[str, ...]:
+        return unique((*self.removes, *(u.name for u in self.upgrades if u.name in FLASHES)))
+
+
+def parse(done: Completed) -> Pending:
+    simulated = packages.parse_simulation(done)
+    upgrades = tuple(
+        Upgrade(name, before, after, "security" in origin.lower())
+        for name, before, after, origin in INSTALLS.findall(done.out)
+    )
+    kept = tuple(name for names in KEPT_BACK.findall(done.out) for name in names.split())
+    return Pending(upgrades, (*simulated.removes, *simulated.downgrades), kept, problem=simulated.problem)
+
+
+def simulate(reader: Reader) -> Pending:
+    argv = [packages.APT_GET, "--simulate", "--yes", *packages.NO_TRACE, *TOGETHER, COMMAND]
+    # Some hundreds of packages, on a machine that is busy.
+    return parse(reader.run(argv, timeout=120, env=packages.ENVIRONMENT))
+
+
+def observe(reader: Reader) -> Pending | Unknown:
+    try:
+        if reader.stat(packages.APT_GET) is None:
+            return Unknown(f"unsupported platform: updates are looked up with {packages.APT_GET}, which is not here")
+        if not any("_Packages" in name for name in reader.listdir(LISTS) or ()):
+            return Pending()
+        stamps = [reader.stat(path) for path in STAMPS]
+    except Unreadable as error:
+        return Unknown(str(error))
+    found = simulate(reader)
+    return replace(found, refreshed=max((stamp.written for stamp in stamps if stamp), default=0.0))
+
+
+def whole(reader: Reader) -> str | Unknown:
+    """What an interrupted dpkg has left, in one line; empty when there is nothing."""
+    try:
+        if reader.stat("/usr/bin/dpkg") is None:
+            return Unknown("unsupported platform: there is no dpkg")
+    except Unreadable as error:
+        return Unknown(str(error))
+    done = reader.run(["/usr/bin/dpkg", "--audit"], timeout=60)
+    # It ends with 1 when it has found something, and prints nothing when it has not.
+    if done.rc is None or (done.rc and not done.out.strip()):
+        return Unknown(f"dpkg --audit {done.ending}: {one_line(done.said(2))}")
+    return one_line(done.out)
+
+
+def upgrade(step: Step, reader: Reader, writer: Writer, *, confirmed: Sequence[str]) -> None:
+    """All that is pending, after looking again: fresh lists may have changed what would be removed."""
+    again = simulate(reader)
+    unnamed = [name for name in again.victims if not confirms(confirmed, "package", name)]
+    if again.problem or unnamed:
+        raise NodeError(
+            "updates.not_as_foreseen",
+            wanted=f"the packages of {step.target} upgraded, losing none that is not named",
+            found=again.problem or f"with the lists as they are now, apt would remove or flash {' '.join(unnamed)}",
+            why="a driver or kernel that vanishes as a by-product is noticed at the next boot; nothing was upgraded",
+            fix=f"name {', '.join(unnamed)} in updates_confirm, or hold what draws it in"
+            if unnamed
+            else "mend what apt says, then run the play again",
+        )
+    carefully = [option for option in packages.CAREFULLY if option not in packages.LITERALLY]
+    argv = [packages.APT_GET, "--yes", "--quiet", *TOGETHER, *carefully, COMMAND]
+    done = writer.run(argv, timeout=packages.INSTALL_SECONDS, env=packages.ENVIRONMENT)
+    if not done.ok:
+        raise NodeError(
+            "updates.failed",
+            wanted=f"the packages of {step.target} upgraded",
+            found=f"{' '.join(argv)} {done.ending}: {one_line(done.said(5), 600)}",
+            why="the node may be between two states: do not reboot it before apt is content",
+            fix="run sudo dpkg --configure -a && sudo apt-get --fix-broken install on the node, then the play again",
+        )

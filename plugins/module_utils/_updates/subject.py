@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a node is up to date, and how it becomes so, as a subject of ``_core.entry``.
+
+An upgrade can replace the kernel and the driver under a running engine, so it is done only on a host that the
+operator names. Everything else here is looking.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS, Action, Ensuring
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.look import Look as Sight
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import settle
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.subjects import system
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import packages
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
+    Assertion,
+    ControlSpec,
+    Unknown,
+    confirms,
+)
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates import pending
+
+ROLE = "updates"
+CONTROLS = tuple(f"{ROLE}/{name}" for name in ("dpkg", "lists", "packages", "ota_level", "firmware"))
+DPKG, LISTS, PACKAGES, OTA, FIRMWARE = CONTROLS
+# Facts of the machine are looked up within this time, each; a busy Dashboard answers late.
+SIGHT_SECONDS = 30.0
+# fwupd says that a firmware takes up to 25 minutes on a Spark, in which it must not be cut off.
+FIRMWARE_SECONDS = 2400.0
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "host": {"type": "str", "required": True},
+    "lists_max_age_hours": {"type": "int", "default": 48},
+    "firmware": {"type": "bool", "default": False},
+    **OPTIONS,
+}
+
+
+@dataclass(frozen=True)
+class Wish:
+    host: str
+    max_age: float
+    firmware: bool
+    confirmed: frozenset[str]
+
+    @property
+    def allowed(self) -> bool:
+        return confirms(self.confirmed, "host", self.host)
+
+
+def ensure_updates(params: Mapping[str, Any]) -> Composed:
+    """Raises InputError."""
+    hours = int(params["lists_max_age_hours"])
+    # A host may be called whatever an inventory calls it; here its name has to be a word that can be confirmed.
+    if not re.fullmatch(r"[^\s,\[\]:]{1,253}", str(params["host"])):
+        raise _refused(
+            "host", "the name of this host in the inventory", str(params["host"]), "the upgrade needs its name"
+        )
+    if not 1 <= hours <= 8760:
+        raise _refused("lists_max_age_hours", "1 to 8760", str(hours), "older lists say nothing about today")
+    wish = Wish(str(params["host"]), hours * 3600.0, bool(params["firmware"]), frozenset(params["confirm"]))
+    return Composed(ROLE, CONTROLS, params, lambda reader: examined(wish, reader))
+
+
+def _refused(option: str, wanted: str, found: str, why: str) -> InputError:
+    return InputError(
+        f"updates.{option}",
+        wanted=f"{option}: {wanted}",
+        found=repr(found[:200]),
+        why=why,
+        fix=f"correct updates_{option}",
+    )
+
+
+def examined(wish: Wish, reader: Reader) -> Look:
+    found = pending.observe(reader)
+    if isinstance(found, Unknown):
+        return Look(unsupported=found.reason)
+    left_out = {}
+    controls = [
+        ControlSpec(DPKG, assertions=(_whole(pending.whole(reader)),)),
+        ControlSpec(LISTS, assertions=(_lists(wish, found),)),
+        ControlSpec(PACKAGES, assertions=tuple(_packages(wish, found)), inputs=json.dumps({"host": wish.host})),
+    ]
+    dgx = settle(system.dgx(Sight(reader, SIGHT_SECONDS)))
+    if dgx[0]["is_dgx_os"]:
+        controls.append(ControlSpec(OTA, assertions=(_level(wish, *dgx),)))
+    else:
+        left_out[OTA] = "this is not DGX OS"
+    if wish.firmware:
+        controls.append(ControlSpec(FIRMWARE, assertions=tuple(_firmware(reader))))
+    else:
+        left_out[FIRMWARE] = "not asked for: the look starts the fwupd daemon (updates_firmware: true)"
+    actions: dict[str, Action] = {
+        "repair_dpkg": packages.repair_dpkg,
+        "refresh_lists": packages.refresh_lists,
+        "upgrade_packages": partial(pending.upgrade, confirmed=tuple(wish.confirmed)),
+        "flash": flash,
+    }
+    return Look(tuple(controls), actions, {"pending": _told(found)}, left_out)
+
+
+def _whole(found: str | Unknown) -> Assertion:
+    name = "what dpkg has begun"
+    if isinstance(found, Unknown):
+        return Assertion(name, "unknown", "", "finished", found.reason)
+    if not found:
+        return Assertion(name, "in_sync", "finished", "finished")
+    steps = (Step("repair_dpkg", "dpkg", ((), False)),)
+    return Assertion(name, "drifted", found, "finished", "an installation was interrupted", steps=steps)
+
+
+def _lists(wish: Wish, found: pending.Pending) -> Assertion:
+    """How old they are is no property that an apply could predict to the second, so it is told in words."""
+    name, wanted = "package lists", f"refreshed within {wish.max_age / 3600:g} h"
+    if _fresh(wish, found):
+        return Assertion(name, "in_sync", wanted, wanted)
+    was = "older" if found.refreshed else "none"
+    steps = (Step("refresh_lists", "package lists"),)
+    return Assertion(name, "drifted", was, wanted, _age(found), steps=steps, victim=("host", wish.host))
+
+
+def _age(found: pending.Pending) -> str:
+    if not found.refreshed:
+        return "there are no package lists"
+    return f"the package lists are of {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(found.refreshed))}"
+
+
+def _fresh(wish: Wish, found: pending.Pending) -> bool:
+    # Both are times of the node's own clock: of a file, and of now.
+    return bool(found.refreshed) and time.time() - found.refreshed <= wish.max_age
+
+
+def _packages(wish: Wish, found: pending.Pending) -> Iterator[Assertion]:
+    if found.problem:
+        yield Assertion("upgrade", "unknown", "", "possible", f"apt cannot tell what is pending: {found.problem}")
+        return
+    host = ("host", wish.host)
+    for name in found.victims:
+        gone = name in found.removes
+        why = (
+            f"the upgrade would remove {name}" if gone else f"{name} flashes firmware while it is installed; or hold it"
+        )
+        wanted = "removed by the upgrade" if gone else "installed"
+        yield Assertion(f"package {name}", "drifted", "as it is", wanted, why, victim=("package", name))
+    stale = not _fresh(wish, found)
+    if not found.upgrades and not (stale and wish.allowed):
+        reason = f"{_age(found)}: what is pending since is not known" if stale else _kept(found)
+        yield Assertion("upgrades", "unknown" if stale else "in_sync", "none", "none", reason)
+        return
+    security = sum(one.security for one in found.upgrades)
+    reason = "; ".join(filter(None, (f"{len(found.upgrades)} pending, {security} for security", _kept(found))))
+    for one in found.upgrades:
+        if one.name not in found.victims:
+            yield Assertion(f"package {one.name}", "drifted", one.before or "absent", one.after, reason, victim=host)
+    named = all(confirms(wish.confirmed, "package", name) for name in found.victims)
+    steps = (Step("upgrade_packages", wish.host),) if named else ()
+    more = "and what fresh lists bring" if stale else "all of these"
+    yield Assertion("upgrades", "drifted", "pending", f"done: {more}", reason, steps=steps, victim=host)
+
+
+def _kept(found: pending.Pending) -> str:
+    return one_line(f"kept back: {' '.join(found.kept)}", 200) if found.kept else ""
+
+
+def _told(found: pending.Pending) -> Mapping[str, object]:
+    return {
+        "upgrades": [
+            {"name": one.name, "before": one.before, "after": one.after, "security": one.security}
+            for one in found.upgrades
+        ],
+        "kept_back": list(found.kept),
+        "would_go": list(found.removes),
+    }
+
+
+def _level(wish: Wish, facts: Mapping[str, object], unknown: Mapping[str, str]) -> Assertion:
+    """By the Dashboard's own answer: the stamp in /etc/dgx-release is no proof, and a count of packages neither."""
+    name, wanted = "OTA", "the newest that NVIDIA offers this machine"
+    if "ota" in unknown:
+        return Assertion(name, "unknown", "", wanted, f"the DGX Dashboard does not answer: {unknown['ota']}")
+    ota = cast("Mapping[str, object]", facts["ota"])
+    if ota["update_available"]:
+        offered = str(ota["available_name"] or "a newer one")
+        fix = "upgrade the packages, then the firmware (updates_firmware: true), and look again after a reboot"
+        # Unnamed, the host waits for the operator. Named, it has to be there at the end of the run.
+        victim: tuple[()] | tuple[str, str] = () if wish.allowed else ("host", wish.host)
+        return Assertion(name, "drifted", "behind", offered, f"{offered} is due", fix, victim=victim)
+    if ota["state"] != "ready":
+        return Assertion(name, "unknown", "", wanted, f"the DGX Dashboard is not ready: {ota['state']}")
+    return Assertion(name, "in_sync", wanted, wanted)
+
+
+def _firmware(reader: Reader) -> Iterator[Assertion]:
+    facts, unknown = settle(system.firmware(Sight(reader, SIGHT_SECONDS), fwupd=True))
+    if "fwupd_devices" in unknown:
+        yield Assertion("fwupd", "unknown", "", "asked", f"fwupd does not answer: {unknown['fwupd_devices']}")
+        return
+    for device in cast("list[Mapping[str, Any]]", facts["fwupd_devices"]):
+        newer, guid = device["upgrade_version"], next(iter(device["guids"]), "")
+        if newer and guid:
+            yield Assertion(
+                f"firmware {device['name']} ({guid})",
+                "drifted",
+                str(device["version"]),
+                str(newer),
+                "flashed only when named, one after the other; it takes effect at the next boot",
+                steps=(Step("flash", guid),),
+                victim=("firmware", guid),
+            )
+
+
+def flash(step: Step, _reader: Reader, writer: Writer) -> None:
+    """One device. What it needs to take effect, a reboot, is not begun here."""
+    argv = ["/usr/bin/fwupdmgr", "update", step.target, "--assume-yes", "--no-reboot-check", "--no-unreported-check"]
+    done = writer.run(argv, timeout=FIRMWARE_SECONDS)
+    # 2 is "nothing to do": somebody else was faster.
+    if done.rc not in (0, 2):
+        raise NodeError(
+            "updates.flash",
+            wanted=f"the firmware of {step.target} updated",
+            found=f"{' '.join(argv)} {done.ending}: {one_line(done.said(5), 600)}",
+            why="no other firmware was tried; leave the machine powered until it is known what this one did",
+            fix="sudo fwupdmgr get-history on the node says how far it came",
+        )
+
+
+MODULE = Ensuring("updates", ARGUMENT_SPEC, ensure_updates)

@@ -1,0 +1,125 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: updates
+short_description: Say whether a node is up to date, and upgrade it when it is named
+version_added: 0.1.0
+description:
+  - Looks, without touching anything, what C(apt-get dist-upgrade) would do with the package lists that are there,
+    whether dpkg has finished what it began, and what the DGX Dashboard knows of over-the-air updates.
+  - Refreshes the lists and upgrades only on a host that O(confirm) names. An upgrade can replace the kernel and the
+    driver under a running engine. What it would remove, and packages that flash firmware while they are installed,
+    have to be named as well.
+  - Every node gets the same set, whatever Ubuntu's phasing has chosen for its machine-id.
+  - Never reboots.
+attributes:
+  check_mode:
+    description:
+      - Simulates with the package lists that are there. A real run whose lists are older than O(lists_max_age_hours)
+        refreshes them first, so more can be pending then; a check says so.
+    support: full
+  diff_mode:
+    description: Shows each package with both versions.
+    support: full
+  idempotent:
+    description: After an upgrade nothing is pending.
+    support: full
+extends_documentation_fragment: nusy.dgx_spark.ensuring
+options:
+  host:
+    description: Name of this node in the inventory, by which O(confirm) allows its upgrade.
+    type: str
+    required: true
+  lists_max_age_hours:
+    description:
+      - Package lists that are older say nothing about today, so that what seems up to date is C(unknown). From 1 to 8760.
+    type: int
+    default: 48
+  firmware:
+    description:
+      - Also ask fwupd what it has for this machine. That starts its daemon.
+      - A device is updated only when O(confirm) names its GUID. It takes effect at the next boot.
+    type: bool
+    default: false
+notes:
+  - Waits up to 10 minutes for whoever holds the lock of dpkg (the DGX Dashboard, apt's timer, unattended-upgrades).
+  - Needs apt; other systems are C(unknown) in a check and refused by a run.
+seealso:
+  - module: nusy.dgx_spark.spark_facts
+author:
+  - The nusy.dgx_spark maintainers (@nusy)
+"""
+
+EXAMPLES = r"""
+- name: What is pending
+  nusy.dgx_spark.updates:
+    host: "{{ inventory_hostname }}"
+  check_mode: true
+
+- name: Upgrade this one
+  nusy.dgx_spark.updates:
+    host: "{{ inventory_hostname }}"
+    lists_max_age_hours: 1
+    confirm: [spark-1]
+  become: true
+"""
+
+RETURN = r"""
+controls:
+  description: One verdict for each control. See docs/contracts/evidence.md.
+  returned: always, also with a failed run that got as far as looking
+  type: list
+  elements: dict
+left:
+  description: The controls as a failed real run left them.
+  returned: when a real run fails after it has looked
+  type: list
+  elements: dict
+plan:
+  description: The steps, in order, that were or would be done.
+  returned: always
+  type: list
+  elements: str
+assumptions:
+  description: What the plan relies on.
+  returned: always
+  type: list
+  elements: str
+pending:
+  description: What apt would do, as it was looked at last.
+  returned: when apt is there
+  type: dict
+  contains:
+    upgrades:
+      description: Each package as C(name), C(before) (empty if it is new), C(after) and whether it is for C(security).
+      type: list
+      elements: dict
+    kept_back:
+      description: What a hold, or a dependency that cannot be had, keeps at its version.
+      type: list
+      elements: str
+    would_go:
+      description: What would be removed or get older.
+      type: list
+      elements: str
+error:
+  description: The four parts of an error and its key.
+  returned: on failure
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ensure
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates.subject import MODULE
+
+
+def main() -> None:
+    ensure(MODULE, AnsibleModule)
+
+
+if __name__ == "__main__":
+    main()
