@@ -45,6 +45,11 @@ options:
       - A device is updated only when O(confirm) names its GUID. It takes effect at the next boot.
     type: bool
     default: false
+  dashboard_wait:
+    description:
+      - Seconds in which the DGX Dashboard may still find out, after a boot, what level the machine has. At most 3600.
+    type: int
+    default: 0
 notes:
   - Waits up to 10 minutes for whoever holds the lock of dpkg (the DGX Dashboard, apt's timer, unattended-upgrades).
   - Needs apt; other systems are C(unknown) in a check and refused by a run.

@@ -52,11 +52,11 @@ DOWNGRADED = re.compile(r"^The following packages will be DOWNGRADED:\n((?:  .*\
 LOCKED = re.compile(r"lock (?:was|is) locked by|Could not get lock")
 INSTALL_SECONDS = 3600.0
 # Wait for the lock; the administrator's version of a configuration file stays.
-CAREFULLY = (
-    *LITERALLY,
+PATIENTLY = (
     *("-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}"),
     *("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"),
 )
+CAREFULLY = (*LITERALLY, *PATIENTLY)
 ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "APT_LISTCHANGES_FRONTEND": "none"}
 FORMAT = r"${Package}\t${Architecture}\t${Version}\t${db:Status-Abbrev}\t${Provides}\n"
 

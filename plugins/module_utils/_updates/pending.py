@@ -118,8 +118,7 @@ def upgrade(step: Step, reader: Reader, writer: Writer, *, confirmed: Sequence[s
             if unnamed
             else "mend what apt says, then run the play again",
         )
-    carefully = [option for option in packages.CAREFULLY if option not in packages.LITERALLY]
-    argv = [packages.APT_GET, "--yes", "--quiet", *TOGETHER, *carefully, COMMAND]
+    argv = [packages.APT_GET, "--yes", "--quiet", *TOGETHER, *packages.PATIENTLY, COMMAND]
     done = writer.run(argv, timeout=packages.INSTALL_SECONDS, env=packages.ENVIRONMENT)
     if not done.ok:
         raise NodeError(

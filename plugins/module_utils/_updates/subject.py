@@ -35,10 +35,11 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates import pending
 
 ROLE = "updates"
-CONTROLS = tuple(f"{ROLE}/{name}" for name in ("dpkg", "lists", "packages", "ota_level", "firmware"))
+CONTROLS = ("updates/dpkg", "updates/lists", "updates/packages", "updates/ota_level", "updates/firmware")
 DPKG, LISTS, PACKAGES, OTA, FIRMWARE = CONTROLS
 # Facts of the machine are looked up within this time, each; a busy Dashboard answers late.
 SIGHT_SECONDS = 30.0
+POLL_SECONDS = 10.0
 # fwupd says that a firmware takes up to 25 minutes on a Spark, in which it must not be cut off.
 FIRMWARE_SECONDS = 2400.0
 
@@ -46,6 +47,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "host": {"type": "str", "required": True},
     "lists_max_age_hours": {"type": "int", "default": 48},
     "firmware": {"type": "bool", "default": False},
+    "dashboard_wait": {"type": "int", "default": 0},
     **OPTIONS,
 }
 
@@ -55,6 +57,7 @@ class Wish:
     host: str
     max_age: float
     firmware: bool
+    patience: float
     confirmed: frozenset[str]
 
     @property
@@ -72,7 +75,10 @@ def ensure_updates(params: Mapping[str, Any]) -> Composed:
         )
     if not 1 <= hours <= 8760:
         raise _refused("lists_max_age_hours", "1 to 8760", str(hours), "older lists say nothing about today")
-    wish = Wish(str(params["host"]), hours * 3600.0, bool(params["firmware"]), frozenset(params["confirm"]))
+    patience = int(params["dashboard_wait"])
+    if not 0 <= patience <= 3600:
+        raise _refused("dashboard_wait", "0 to 3600", str(patience), "nobody waits for longer")
+    wish = Wish(str(params["host"]), hours * 3600.0, bool(params["firmware"]), patience, frozenset(params["confirm"]))
     return Composed(ROLE, CONTROLS, params, lambda reader: examined(wish, reader))
 
 
@@ -96,7 +102,7 @@ def examined(wish: Wish, reader: Reader) -> Look:
         ControlSpec(LISTS, assertions=(_lists(wish, found),)),
         ControlSpec(PACKAGES, assertions=tuple(_packages(wish, found)), inputs=json.dumps({"host": wish.host})),
     ]
-    dgx = settle(system.dgx(Sight(reader, SIGHT_SECONDS)))
+    dgx = _answered(reader, wish.patience)
     if dgx[0]["is_dgx_os"]:
         controls.append(ControlSpec(OTA, assertions=(_level(wish, *dgx),)))
     else:
@@ -186,6 +192,17 @@ def _told(found: pending.Pending) -> Mapping[str, object]:
         "kept_back": list(found.kept),
         "would_go": list(found.removes),
     }
+
+
+def _answered(reader: Reader, patience: float) -> tuple[Mapping[str, object], Mapping[str, str]]:
+    """What DGX OS says of itself. After a boot its Dashboard needs minutes until it knows."""
+    deadline = time.monotonic() + patience
+    while True:
+        facts, unknown = settle(system.dgx(Sight(reader, SIGHT_SECONDS)))
+        ota = cast("Mapping[str, object]", facts.get("ota") or {})
+        if not facts["is_dgx_os"] or ota.get("state") == "ready" or time.monotonic() >= deadline:
+            return facts, unknown
+        time.sleep(POLL_SECONDS)
 
 
 def _level(wish: Wish, facts: Mapping[str, object], unknown: Mapping[str, str]) -> Assertion:

@@ -71,6 +71,8 @@ class HostVerdict:
         self._roles = dict(expected.roles)
         self._never = expected.never
         self._controls: dict[str, Control] = {}
+        # Those of which nobody has said more than a look.
+        self._looked_at: set[str] = set()
         self._traces: dict[str, _Trace] = {}
         self._same_name: dict[str, list[str]] = {}
         self._last = ""
@@ -100,7 +102,7 @@ class HostVerdict:
         if task.get("handler") and not counts.get("failed"):
             return  # a consequence of what was already counted
         for control in result.get("controls") or ():
-            self._put(self._judge(control, result, label))
+            self._put(self._judge(control, result, label), looked=bool(result.get("check")))
         self._synthetic(task, result, counts, label)
 
     def _trace(self, role: str, task: Event, result: Event, label: str) -> None:
@@ -183,10 +185,13 @@ class HostVerdict:
             control["task"] = label
         self._put(control)
 
-    def _put(self, control: Control) -> None:
-        known = self._controls.get(control["id"])
-        if known is None or _rank(control) > _rank(known):
-            self._controls[control["id"]] = control
+    def _put(self, control: Control, looked: bool = False) -> None:
+        """A look before a change (a task of a real run with ``check_mode: true``) counts until the change is made."""
+        name = control["id"]
+        known = self._controls.get(name)
+        if known is None or _rank(control) > _rank(known) or (name in self._looked_at and not looked):
+            self._controls[name] = control
+            (self._looked_at.add if looked else self._looked_at.discard)(name)
 
     # -- conclusion ----------------------------------------------------------------------
 

@@ -136,6 +136,23 @@ def test_the_worst_of_several_results_wins(tmp_path: Path, order: tuple[str, ...
     assert states(report(tmp_path, RUN, CATALOGUE, *plays("h"), TASK, *found, END))["r/a"] == "drifted"
 
 
+@pytest.mark.parametrize(
+    ("looks", "state", "repaired"),
+    [
+        # As playbooks/update.yml does: look, change, look.
+        ([("drifted", True), ("drifted", False), ("in_sync", True)], "in_sync", True),
+        ([("unknown", True), ("in_sync", False)], "in_sync", False),
+        ([("drifted", True), ("drifted", False), ("drifted", True)], "drifted", False),
+        ([("drifted", True), ("in_sync", True)], "drifted", False),
+    ],
+)
+def test_a_look_counts_until_a_real_run_says_more(tmp_path: Path, looks: Any, state: str, repaired: bool) -> None:
+    found = [result(controls=evidence(a=one, b="in_sync"), check=check) for one, check in looks]
+    document = report(tmp_path, {**RUN, "mode": "apply"}, CATALOGUE, *plays("h"), TASK, *found, END)
+    control = document["hosts"][0]["controls"][0]
+    assert (control["state"], bool(control.get("repaired"))) == (state, repaired)
+
+
 def test_a_real_run_repairs_what_is_not_blocked_and_not_failed(tmp_path: Path) -> None:
     controls = [
         {"id": "r/a", "state": "drifted", "before": {"v": 1}, "after": {"v": 2}},

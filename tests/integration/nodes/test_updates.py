@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""playbooks/update.yml on three real nodes in three rings, with a real apt: named hosts only, one after the other,
+and the first that is not well ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from apt_repo import AptRepo, Package
+
+PLAY = "playbooks/update.yml"
+# A package whose new version cannot be configured on a node that has this file.
+BROKEN = "/srv/broken"
+NEW = Package(
+    "demo", "2.0", postinst=f"#!/bin/sh\nset -e\ntest ! -e {BROKEN}\n", files={"/usr/share/demo/version": "2.0\n"}
+)
+
+
+@pytest.fixture(scope="module")
+def rings(make_node):
+    """By the names of their rings. The one of the second ring is going to break."""
+    return {ring: make_node() for ring in ("broad", "pilot", "wave1")}
+
+
+@pytest.fixture(scope="module")
+def site(rings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("updates")
+    groups = {ring: {"hosts": {machine.name: {}}} for ring, machine in rings.items()}
+    (folder / "rings.json").write_text(json.dumps({"all": {"children": groups}}))
+    for what in ("drained", "returned"):
+        task = {"name": what, "ansible.builtin.command": f"touch /srv/{what}", "changed_when": True}
+        (folder / f"{what}.yml").write_text(json.dumps([task]))
+    repository = AptRepo(f"updates-{os.getpid()}")
+    repository.publish([Package("demo", "1.0")])
+    for machine in rings.values():
+        machine.use(repository)
+        machine.run("apt-get", "install", "-q", "-y", "demo")
+    repository.publish([NEW])
+    for machine in rings.values():
+        machine.run("apt-get", "update", "-q")
+    yield folder
+    repository.remove()
+
+
+@pytest.fixture
+def update(site, rings, ansible_playbook):
+    def run(*named, **options):
+        extra = {
+            "updates_confirm": [rings[ring].name for ring in named],
+            "updates_drain_tasks": str(site / "drained.yml"),
+            "updates_return_tasks": str(site / "returned.yml"),
+        }
+        given = ("-i", str(site / "rings.json"))
+        return ansible_playbook(PLAY, list(rings.values()), *given, extra=extra, report=True, **options)
+
+    return run
+
+
+def version(machine):
+    return machine.run("dpkg-query", "--show", "--showformat=${Version}", "demo")
+
+
+def control(done, machine, name="packages"):
+    (host,) = [host for host in done.report["hosts"] if host["name"] == machine.name]
+    (found,) = [one for one in host["controls"] if one["id"] == f"updates/{name}"]
+    return found
+
+
+def test_a_check_names_what_is_pending_and_whom_to_name(update, rings):
+    done = update(check=True).assert_ok()
+    for machine in rings.values():
+        found = control(done, machine)
+        assert (found["state"], found["blocked_by"]) == ("drifted", f"updates_confirm: [{machine.name}]")
+        assert (found["before"]["package demo"], found["after"]["package demo"]) == ("1.0", "2.0")
+
+
+def test_a_run_that_names_nobody_changes_nothing(update, rings):
+    assert update().assert_ok().changed == []
+    assert {version(machine) for machine in rings.values()} == {"1.0"}
+
+
+def test_the_first_host_that_fails_ends_it_and_stays_out_of_service(update, rings):
+    rings["wave1"].run("touch", BROKEN)
+    done = update("pilot", "wave1", "broad")
+    print(done.stdout[-5000:])
+    assert done.rc != 0
+    # The order of the rings, not that of the inventory.
+    assert (version(rings["pilot"]), version(rings["broad"])) == ("2.0", "1.0")
+    assert rings["pilot"].ok("test", "-e", "/srv/returned")
+    assert rings["wave1"].ok("test", "-e", "/srv/drained") and not rings["wave1"].ok("test", "-e", "/srv/returned")
+    assert not rings["broad"].ok("test", "-e", "/srv/drained")
+    assert control(done, rings["pilot"])["state"] == "in_sync" and control(done, rings["pilot"])["repaired"]
+    assert "dpkg --configure -a" in done.stdout
+
+
+def test_what_was_cut_off_is_finished_and_the_rest_follows(update, rings):
+    rings["wave1"].run("rm", BROKEN)
+    found = control(update(check=True).assert_ok(), rings["wave1"], "dpkg")
+    assert found["state"] == "drifted" and "demo" in found["before"]["what dpkg has begun"]
+    update("pilot", "wave1", "broad").assert_ok()
+    assert {version(machine) for machine in rings.values()} == {"2.0"}
+    assert update("pilot", "wave1", "broad").assert_ok().changed == []
