@@ -36,7 +36,7 @@ options:
     required: true
   lists_max_age_hours:
     description:
-      - Package lists that are older say nothing about today, so that what seems up to date is C(unknown). From 1 to 8760.
+      - Hours. Older package lists say nothing about today, so that what seems up to date is C(unknown). From 1 to 8760.
     type: int
     default: 48
   firmware:
