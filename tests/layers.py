@@ -68,6 +68,15 @@ def nodes() -> tuple[Need, ...]:
     )
 
 
+def machines() -> Need:
+    """What emulated machines need is known to tests/machines."""
+    sys.path.append(str(ROOT / "tests" / "machines"))
+    import machines
+
+    packages = (*machines.TOOLS.values(), "debian-archive-keyring")
+    return Need("a host for emulated machines", lambda: "; ".join(machines.doctor()), packages)
+
+
 # The second lane, as long as the first one: what needs machines or programs of its own, and shares no place with it.
 BESIDE = "nodes"
 # Waits for a package index almost all the time, which is no reason for the others to wait.
@@ -183,6 +192,13 @@ LAYERS = (
         lane=BESIDE,
     ),
     Layer(
+        "machines",
+        "roles that touch the kernel do so on machines with one of their own, through reboots and memory pressure",
+        (pytest("machines", "tests/integration/machines"),),
+        (present("tests/integration/machines"), machines()),
+        lane=BESIDE,
+    ),
+    Layer(
         "newest",
         "the same holds for the newest ansible-core, which needs a newer Python",
         (
@@ -225,7 +241,7 @@ LAYERS = (
         "roles",
         "each role alone, by its molecule scenario",
         (python("roles", f"{TOOLS}/roles.py"),),
-        (present("molecule"), *nodes()),
+        (present("molecule"), *nodes(), machines()),
         on_demand=True,
     ),
     Layer(

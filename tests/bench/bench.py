@@ -228,7 +228,7 @@ def start() -> testing.Machine:
 def write_inventories() -> None:
     """The same login for all; become as in inventories/single_spark, pipelining as in ansible.cfg."""
     inventory = identity.inventory([NODE])
-    group = inventory["all"]["children"]["spark"]["vars"]
+    group = inventory["all"]["children"]["spark"]["hosts"][NODE]
     group.update({"ansible_become": True, "ansible_ssh_pipelining": True})
     (WORK / "inventory.json").write_text(json.dumps(inventory, indent=1))
     # With the packages that the role installs by itself: the other ways ensure those.

@@ -130,7 +130,7 @@ class AptRepo:
             package.build(fresh)
         for deb in debs:
             (fresh / deb.name).hardlink_to(deb)
-        _index_and_sign(fresh, self.label)
+        index_and_sign(fresh, self.label)
         shutil.rmtree(self.directory, ignore_errors=True)
         fresh.rename(self.directory)
 
@@ -147,7 +147,7 @@ def build_repo(packages: Iterable[Package], directory: Path) -> AptRepo:
     return repository
 
 
-def _index_and_sign(directory: Path, label: str) -> None:
+def index_and_sign(directory: Path, label: str) -> None:
     shell = "cd {} && apt-ftparchive {} . > {}"
     where = f"'{directory}'"
     run(["sh", "-c", shell.format(where, "packages", "Packages")], timeout=300)

@@ -186,21 +186,25 @@ def _control_path() -> str:
     return f"{RUN}/ssh-%n-%r"
 
 
-def inventory(names: Iterable[str]) -> dict[str, object]:
-    """An Ansible inventory of these nodes; every JSON document is YAML.
+def variables(name: str) -> dict[str, object]:
+    """How Ansible gets to a node.
 
     Root is asked for with --become: ``ansible_become`` here would overrule a task's ``become: false``.
     """
     sharing = ("ControlMaster=auto", "ControlPersist=60s", f"ControlPath={_control_path()}")
     # Named here as well, because Ansible looks for ControlPersist in its own arguments.
     arguments = ["-F", str(SSH_CONFIG), *(word for option in sharing for word in ("-o", option))]
-    variables = {
+    return {
         "ansible_user": image.USER,
         "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_ssh_args": shlex.join(arguments),
+        "node_test_address": get(name).address,
     }
-    hosts = {name: {"node_test_address": get(name).address} for name in names}
-    return {"all": {"children": {"spark": {"hosts": hosts, "vars": variables}}}}
+
+
+def inventory(names: Iterable[str]) -> dict[str, object]:
+    """An Ansible inventory of these nodes; every JSON document is YAML."""
+    return {"all": {"children": {"spark": {"hosts": {name: variables(name) for name in names}}}}}
 
 
 def ssh(name: str) -> list[str]:

@@ -4,7 +4,7 @@
 usage: molecule.py create|destroy < platforms.json
 
 A platform has a name and groups, as anywhere, and may say:
-    machine: container (there is no other kind yet) | vm
+    machine: container | vm    with a kernel of its own (tests/machines); nothing below goes with it
     flavour: base | full | dgx
     mounts: ["/on/host:/on/node"]
     triton: "3.5.1"     the real binaries of that release, where role ptxas looks by default
@@ -25,12 +25,14 @@ HERE = Path(__file__).resolve().parent
 # In front of the installed molecule only for what is imported here.
 sys.path[:0] = [
     str(HERE),
+    str(HERE.parent / "machines"),
     str(HERE.parent / "tools"),
     *(str(HERE.parent / "integration" / name) for name in ("ptxas", "cuda")),
 ]
 
 import identity
 import image
+import machines
 import nodes
 import parts
 import wheelhouse
@@ -39,11 +41,16 @@ import wheels
 SITE_PACKAGES = "/opt/nusy/venvs/vllm/current/lib/python3.13/site-packages"
 
 
+def vm(platform: dict[str, Any]) -> bool:
+    return platform.get("machine") == "vm"
+
+
 def create(platforms: list[dict[str, Any]]) -> list[dict[str, object]]:
     """Start the nodes; returns what molecule wants to know about each."""
     for platform in platforms:
-        if platform.get("machine", "container") != "container":
-            raise nodes.NodesError(f"{platform['name']} needs a virtual machine, and tests/nodes cannot make one yet")
+        if vm(platform):
+            machines.up([platform["name"]])
+            continue
         mounts = list(platform.get("mounts", []))
         if version := platform.get("triton"):
             mounts.append(f"{wheels.binaries('triton', version)}:{SITE_PACKAGES}")
@@ -63,7 +70,7 @@ def create(platforms: list[dict[str, Any]]) -> list[dict[str, object]]:
             "address": platform["name"],  # the SSH configuration knows the rest
             "user": image.USER,
             "port": 22,
-            "identity_file": str(identity.KEY),
+            "identity_file": str(machines.get(platform["name"]).key if vm(platform) else identity.KEY),
         }
         for platform in platforms
     ]
@@ -77,7 +84,8 @@ def main() -> int:
     if sys.argv[1] == "create":
         print(json.dumps(create(platforms)))
     else:
-        nodes.down([platform["name"] for platform in platforms])
+        machines.down([platform["name"] for platform in platforms if vm(platform)])
+        nodes.down([platform["name"] for platform in platforms if not vm(platform)])
     return 0
 
 

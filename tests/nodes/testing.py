@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ansible_mitogen
 import identity
@@ -24,8 +24,8 @@ VENV_BIN = Path(sys.executable).parent
 CALLBACKS = Path(__file__).parent / "callback_plugins"
 # For plays of many small tasks, with one of its strategies: mitogen_linear, mitogen_free.
 MITOGEN = {"ANSIBLE_STRATEGY_PLUGINS": str(Path(ansible_mitogen.__file__).parent / "plugins" / "strategy")}
-# Roles that would change the kernel of the machine that carries the nodes, or prove nothing here:
-# no run on these nodes plays them. A contract test says which ones belong here.
+# Roles that would change the kernel of the machine that carries the nodes, or prove nothing here: no
+# run on these nodes plays them; tests/machines has what they need. A contract test says which ones these are.
 NEED_A_KERNEL: tuple[str, ...] = ()
 
 
@@ -35,6 +35,14 @@ class Machine:
 
     name: str
     address: str
+
+    # What plays leave out here: see NEED_A_KERNEL.
+    left_out: ClassVar[tuple[str, ...]] = NEED_A_KERNEL
+
+    @property
+    def variables(self) -> dict[str, object]:
+        """How Ansible gets there."""
+        return identity.variables(self.name)
 
     def run(self, *command: str, check: bool = True, timeout: float = 300) -> str:
         """Standard output; NodesError with its last words when it fails and ``check`` is set."""
@@ -150,7 +158,8 @@ def ansible_playbook(
     work = directory / f"run-{number}"
     work.mkdir(parents=True)
     inventory, results = work / "inventory.json", work / "results.jsonl"
-    inventory.write_text(json.dumps(identity.inventory(machine.name for machine in machines)))
+    hosts = {machine.name: machine.variables for machine in machines}
+    inventory.write_text(json.dumps({"all": {"children": {"spark": {"hosts": hosts}}}}))
     if isinstance(play, list):
         book = work / "play.yml"
         book.write_text(json.dumps(play))  # every JSON document is YAML
@@ -160,7 +169,8 @@ def ansible_playbook(
     command += ["--check", "--diff"] if check else []
     command += ["--become"] if become else []
     command += ["-e", json.dumps(extra)] if extra else []
-    command += ["--skip-tags", ",".join(NEED_A_KERNEL)] if NEED_A_KERNEL else []
+    left_out = {name for machine in machines for name in machine.left_out}
+    command += ["--skip-tags", ",".join(sorted(left_out))] if left_out else []
     full_env = {
         **os.environ,
         "PATH": f"{VENV_BIN}:{os.environ.get('PATH', '')}",
