@@ -22,6 +22,7 @@ def again(cli: Mapping[str, Any]) -> dict[str, Any]:
     """How to run the same playbooks for real, as far as no secret can be in it.
 
     command     ansible-playbook, the playbooks, and where and as whom they run
+    flags       the last of these alone, for another playbook
     tags        what the run was restricted to, by --tags; skip_tags likewise
     variables   names that were given with -e: their values may be secrets
     local       what a real run against this machine needs in addition
@@ -51,6 +52,7 @@ def again(cli: Mapping[str, Any]) -> dict[str, Any]:
     playbooks = [_from_here(name) if "/" in name else name for name in cli.get("args") or ()]
     return {
         "command": [_program(), *playbooks, *flags],
+        "flags": flags,
         "tags": [str(tag) for tag in cli.get("tags") or () if tag != "all"],
         "skip_tags": [str(tag) for tag in cli.get("skip_tags") or ()],
         "variables": sorted(set(names)),

@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 WRITTEN = ["ansible-playbook", "site.yml"]
+# Another playbook of this collection is found by this name from everywhere, and run with hosts and rights of the run.
+OURS = "nusy.dgx_spark."
 HOST = "{host}"
 
 
@@ -29,6 +31,8 @@ def complete(written: str, again: Mapping[str, Any], tags: Collection[str], pref
         words = shlex.split(written)
     except ValueError:
         return written
+    if words[:1] == WRITTEN[:1] and "".join(words[1:2]).startswith(OURS) and "flags" in again:
+        return _joined((*prefix, *again["command"][:1], words[1], *again["flags"], *words[2:]))
     if words[:2] != WRITTEN or not again:
         return written
     words = words[2:]
@@ -40,10 +44,12 @@ def complete(written: str, again: Mapping[str, Any], tags: Collection[str], pref
     if not given:
         words = [*_each("--tags", again.get("tags")), *words]
     words = [*_each("--skip-tags", again.get("skip_tags")), *words]
-    # Quoted, but for the place that is filled and quoted later.
-    return " ".join(
-        word if word == HOST else shlex.quote(word) for word in (*prefix, *again.get("command", ()), *words)
-    )
+    return _joined((*prefix, *again.get("command", ()), *words))
+
+
+def _joined(words: Iterable[str]) -> str:
+    """Quoted, but for the place that is filled and quoted later."""
+    return " ".join(word if word == HOST else shlex.quote(word) for word in words)
 
 
 def _each(flag: str, values: Any) -> list[str]:

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift import invocation, launcher, places, remedy
 
-AGAIN = {"command": ["ansible-playbook", "site.yml", "-i", "my hosts"], "tags": ["node"], "skip_tags": ["slow"]}
+FLAGS = ["-i", "my hosts"]
+AGAIN = {
+    "command": [".venv/bin/ansible-playbook", "site.yml", *FLAGS],
+    "flags": FLAGS,
+    "tags": ["node"],
+    "skip_tags": ["slow"],
+}
 
 
 @pytest.mark.parametrize(
@@ -19,14 +25,20 @@ AGAIN = {"command": ["ansible-playbook", "site.yml", "-i", "my hosts"], "tags": 
         (
             "ansible-playbook site.yml --tags prereqs --limit {host}",
             {"prereqs", "node"},
-            "ansible-playbook site.yml -i 'my hosts' --skip-tags slow --tags prereqs --limit {host}",
+            ".venv/bin/ansible-playbook site.yml -i 'my hosts' --skip-tags slow --tags prereqs --limit {host}",
         ),
         (  # somebody's playbook, in which the role has no tag of its own: it would select nothing
             "ansible-playbook site.yml --tags prereqs --limit {host}",
             {"node"},
-            "ansible-playbook site.yml -i 'my hosts' --skip-tags slow --tags node --limit {host}",
+            ".venv/bin/ansible-playbook site.yml -i 'my hosts' --skip-tags slow --tags node --limit {host}",
+        ),
+        (  # another playbook: the tags of this one select nothing in it
+            "ansible-playbook nusy.dgx_spark.update --limit {host}",
+            {"node"},
+            ".venv/bin/ansible-playbook nusy.dgx_spark.update -i 'my hosts' --limit {host}",
         ),
         ("systemctl reboot", set(), "systemctl reboot"),
+        ("ansible-playbook", set(), "ansible-playbook"),
         ("not 'closed", set(), "not 'closed"),
     ],
 )
