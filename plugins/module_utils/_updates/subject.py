@@ -35,8 +35,15 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates import pending
 
 ROLE = "updates"
-CONTROLS = ("updates/dpkg", "updates/lists", "updates/packages", "updates/ota_level", "updates/firmware")
-DPKG, LISTS, PACKAGES, OTA, FIRMWARE = CONTROLS
+CONTROLS = (
+    "updates/dpkg",
+    "updates/lists",
+    "updates/security",
+    "updates/packages",
+    "updates/ota_level",
+    "updates/firmware",
+)
+DPKG, LISTS, SECURITY, PACKAGES, OTA, FIRMWARE = CONTROLS
 # Facts of the machine are looked up within this time, each; a busy Dashboard answers late.
 SIGHT_SECONDS = 30.0
 POLL_SECONDS = 10.0
@@ -97,10 +104,13 @@ def examined(wish: Wish, reader: Reader) -> Look:
     if isinstance(found, Unknown):
         return Look(unsupported=found.reason)
     left_out = {}
+    # What is pending follows from what others publish: nobody moved who declares the same.
+    declared = json.dumps({"host": wish.host})
     controls = [
         ControlSpec(DPKG, assertions=(_whole(pending.whole(reader)),)),
         ControlSpec(LISTS, assertions=(_lists(wish, found),)),
-        ControlSpec(PACKAGES, assertions=tuple(_packages(wish, found)), inputs=json.dumps({"host": wish.host})),
+        ControlSpec(SECURITY, assertions=tuple(_upgrades(wish, found, security=True)), inputs=declared),
+        ControlSpec(PACKAGES, assertions=tuple(_upgrades(wish, found, security=False)), inputs=declared),
     ]
     dgx = _answered(reader, wish.patience)
     if dgx[0]["is_dgx_os"]:
@@ -151,32 +161,33 @@ def _fresh(wish: Wish, found: pending.Pending) -> bool:
     return bool(found.refreshed) and time.time() - found.refreshed <= wish.max_age
 
 
-def _packages(wish: Wish, found: pending.Pending) -> Iterator[Assertion]:
+def _upgrades(wish: Wish, found: pending.Pending, *, security: bool) -> Iterator[Assertion]:
+    """Both kinds are done by one upgrade: a kernel is of one kind, and its modules may be of the other."""
+    kind = "security updates" if security else "updates"
     if found.problem:
-        yield Assertion("upgrade", "unknown", "", "possible", f"apt cannot tell what is pending: {found.problem}")
+        yield Assertion(kind, "unknown", "", "none", f"apt cannot tell what is pending: {found.problem}")
         return
-    host = ("host", wish.host)
-    for name in found.victims:
+    stale, host = not _fresh(wish, found), ("host", wish.host)
+    mine = [one for one in found.upgrades if one.security == security]
+    # What goes, goes with whatever is upgraded.
+    victims = found.victims if mine or not security else ()
+    if not (mine or victims or (stale and wish.allowed)):
+        reason = f"{_age(found)}: what is pending since is not known" if stale else _kept(found)
+        yield Assertion(kind, "unknown" if stale else "in_sync", "none", "none", reason)
+        return
+    for name in victims:
         gone = name in found.removes
-        why = (
-            f"the upgrade would remove {name}" if gone else f"{name} flashes firmware while it is installed; or hold it"
-        )
+        why = f"the upgrade would remove {name}" if gone else f"installing {name} flashes firmware; name it, or hold it"
         wanted = "removed by the upgrade" if gone else "installed"
         yield Assertion(f"package {name}", "drifted", "as it is", wanted, why, victim=("package", name))
-    stale = not _fresh(wish, found)
-    if not found.upgrades and not (stale and wish.allowed):
-        reason = f"{_age(found)}: what is pending since is not known" if stale else _kept(found)
-        yield Assertion("upgrades", "unknown" if stale else "in_sync", "none", "none", reason)
-        return
-    security = sum(one.security for one in found.upgrades)
-    reason = "; ".join(filter(None, (f"{len(found.upgrades)} pending, {security} for security", _kept(found))))
-    for one in found.upgrades:
+    reason = "; ".join(filter(None, (f"{len(mine)} pending", _kept(found))))
+    for one in mine:
         if one.name not in found.victims:
             yield Assertion(f"package {one.name}", "drifted", one.before or "absent", one.after, reason, victim=host)
     named = all(confirms(wish.confirmed, "package", name) for name in found.victims)
     steps = (Step("upgrade_packages", wish.host),) if named else ()
-    more = "and what fresh lists bring" if stale else "all of these"
-    yield Assertion("upgrades", "drifted", "pending", f"done: {more}", reason, steps=steps, victim=host)
+    more = "none, after fresh lists" if stale else "none"
+    yield Assertion(kind, "drifted", "pending" if mine else "not known", more, reason, steps=steps, victim=host)
 
 
 def _kept(found: pending.Pending) -> str:

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "_state"))
 from fake_node import Entry, FakeNode
 
 KERNEL, LIB = "linux-image-nvidia-hwe-24.04", "libssl3t64"
+SECURITY = {LIB}
 GUID = "c3cccaf0-9a3e-4ee2-992e-9f0cf9b55fa0"
 
 
@@ -54,7 +55,8 @@ class Node(FakeNode):
             lines = [f"Remv {name} [1]\n" for name in self.gone]
             for name, (before, after) in self.pending.items():
                 old = f" [{before}]" if before else ""
-                lines.append(f"Inst {name}{old} ({after} Ubuntu:24.04/noble-security [arm64])\n")
+                suite = "noble-security" if name in SECURITY else "noble-updates"
+                lines.append(f"Inst {name}{old} ({after} Ubuntu:24.04/{suite} [arm64])\n")
             return 0, "".join(lines), ""
         assert "dist-upgrade" in args and "APT::Get::Always-Include-Phased-Updates=true" in args
         self.effect("upgrade")
@@ -97,7 +99,7 @@ def run(node, *confirm, **given):
 def test_nothing_pending_is_in_sync_and_what_was_not_asked_is_not_selected():
     found, plan = look(Node())
     assert {name: control.state for name, control in found.items()} == {
-        **dict.fromkeys(("dpkg", "lists", "packages"), "in_sync"),
+        **dict.fromkeys(("dpkg", "lists", "security", "packages"), "in_sync"),
         **dict.fromkeys(("ota_level", "firmware"), "not_selected"),
     }
     assert plan.steps == ()
@@ -110,12 +112,19 @@ def test_what_is_pending_is_named_with_both_versions_and_waits_for_the_name_of_t
     assert (packages.state, packages.blocked_by, plan.steps) == ("drifted", "updates_confirm: [spark-1]", ())
     changes = {change.key: (change.before, change.after) for change in packages.changes}
     assert changes[f"package {KERNEL}"] == ("6.17", "7.0") and changes["package linux-image-7.0"] == ("absent", "7.0")
-    assert "2 pending, 2 for security" in packages.reason
+    assert packages.reason == "2 pending" and found["security"].state == "in_sync"
     assert run(node).facts["pending"]["upgrades"] and "upgrade" not in node.effects
 
 
+def test_what_is_for_security_is_a_control_of_its_own():
+    found, _plan = look(Node(pending={KERNEL: ("6.17", "7.0"), LIB: ("3.5.1-1", "3.5.1-1+deb13u1")}))
+    pending = {name: [change.key for change in found[name].changes] for name in ("security", "packages")}
+    assert pending["security"] == [f"package {LIB}", "security updates"]
+    assert pending["packages"] == [f"package {KERNEL}", "updates"]
+
+
 def test_a_named_host_is_upgraded_once():
-    node = Node(pending={KERNEL: ("6.17", "7.0")})
+    node = Node(pending={KERNEL: ("6.17", "7.0"), LIB: ("1", "2")})
     assert [step.text() for step in look(node, "spark-1")[1].steps] == ["upgrade_packages spark-1"]
     run(node, "spark-1")
     assert node.effects.count("upgrade") == 1
