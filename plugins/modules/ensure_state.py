@@ -10,8 +10,8 @@ short_description: Ensure everything one role declares, in one call
 version_added: 0.1.0
 description:
   - Takes one document of controls. Each control declares what must be true for it to be in
-    sync - packages, accounts, directories, files, links, kernel values and modules, mounts,
-    systemd units.
+    sync - packages, accounts, directories, files, links, single settings, kernel values and modules, mounts,
+    what tools say, systemd units.
   - Looks at everything, plans everything together in order, applies, looks again. In check
     mode the same plan is made and nothing is applied, so a check predicts what a run does,
     also on a bare node.
@@ -230,6 +230,30 @@ options:
             description: What it must contain, to the letter.
             type: str
             required: true
+      settings:
+        description:
+          - Values in text files that somebody else owns and that have no folder for parts. Every other line stays.
+          - Where a name is set twice, its last line counts. What reads a name in another way has to be a whole file.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          path:
+            description: Absolute path. The file itself is brought by a package.
+            type: str
+            required: true
+          name:
+            description: What stands at the beginning of the line.
+            type: str
+            required: true
+          value:
+            description: What follows it.
+            type: str
+            required: true
+          separator:
+            description: What stands between the two where the line is written. Blanks, with an equals sign or without.
+            type: str
+            default: " "
       kernel_modules:
         description: Kernel modules, live and at boot.
         type: list
@@ -300,6 +324,61 @@ options:
             type: list
             elements: str
             default: [defaults]
+      probes:
+        description:
+          - What is in force, as a tool of the node says. A file that was written and does not count is drift.
+          - Where O(controls[].probes[].mend) is not given and no other step of the control would change the answer,
+            a run does everything else and fails at its end.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: A word that names it in the report. Used once in the document.
+            type: str
+            required: true
+          command:
+            description:
+              - Program, by its absolute path, and arguments. It is run in check mode, too, and must change nothing.
+              - One that fails makes the control C(unknown). One that a package of this run brings is drift.
+            type: list
+            elements: str
+            required: true
+          has:
+            description: Lines that it must print, whatever the number of blanks between their words.
+            type: list
+            elements: str
+            default: []
+          lacks:
+            description: Lines that it must not print.
+            type: list
+            elements: str
+            default: []
+          silent:
+            description: It must print nothing.
+            type: bool
+            default: false
+          last:
+            description: Of lines that set the same name (what stands before the first C(=)), only the last one counts.
+            type: bool
+            default: false
+          separator:
+            description: Characters that end an item as the end of a line does.
+            type: str
+            default: ""
+          root:
+            description: Whether only root gets the answer. Without root the control is then C(unknown).
+            type: bool
+            default: true
+          mend:
+            description: Program, by its absolute path, and arguments, that make it so.
+            type: list
+            elements: str
+            default: []
+          otherwise:
+            description: The reason that is told where nothing makes it so.
+            type: str
+            default: ""
       units:
         description:
           - systemd units. An unset option is not managed. A drop-in of somebody else that
@@ -427,6 +506,13 @@ options:
     description: Also install what packages recommend.
     type: bool
     default: false
+  systems:
+    description:
+      - What the document is made for, as C(ID) or C(ID_LIKE) of C(/etc/os-release). Empty means any system.
+      - On another one every control is C(unknown), and a real run changes nothing and fails.
+    type: list
+    elements: str
+    default: []
 notes:
   - A real run that ends well leaves C(/var/lib/nusy/applied/<role>.json), from which later checks
     tell whether the node or the declaration moved.

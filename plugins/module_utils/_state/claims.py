@@ -62,6 +62,12 @@ def _claims(control: ControlSpec, role: str) -> Iterator[tuple[str, str]]:
     yield from ((f"path {file.path}", "a file" if file.present else "absent") for file in owned)
     yield from ((f"file {file.path}", _share(file)) for file in owned)
     yield from ((f"path {link.path}", f"a link to {link.target}") for link in control.links)
+    yield from ((f"path {s.path}", "a file") for s in control.settings)
+    yield from (
+        (f"file {path}", "lines among those of others") for path in dict.fromkeys(s.path for s in control.settings)
+    )
+    yield from ((f"setting {s.name} in {s.path}", s.value) for s in control.settings)
+    yield from ((f"probe {probe.name}", ONCE) for probe in control.probes)
     yield from ((f"kernel module {m.name.replace('-', '_')}", _yes(m.loaded)) for m in control.kernel_modules)
     yield from ((f"kernel value {kernel.dotted(s.name)}", kernel.normal(s.value)) for s in control.sysctls)
     yield from ((f"path {mount.path}", "a directory") for mount in control.mounts)

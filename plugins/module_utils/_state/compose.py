@@ -19,6 +19,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import C
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import ControlSpec, Document
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import EnsureState
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.systems import cannot_have
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Composed:
         look = self._look(reader)
         document = Document(self.role, look.controls, skipped=self.skipped, confirmed=self.confirmed)
         self._state = EnsureState(document, look.actions)
-        self._refusal = look.hidden or (self._cannot_have(look.unsupported) if look.unsupported else None)
+        self._refusal = look.hidden or (cannot_have(self.title, look.unsupported) if look.unsupported else None)
         if self._refusal:
             why = look.unsupported or self._refusal.problem.found
             return Plan(tuple(self._not_looked_at(name, why) for name in self._order))
@@ -85,15 +86,6 @@ class Composed:
         if name in self.skipped:
             return Control(name, "not_selected", reason=f"named in {self.role}_skip_controls")
         return Control(name, "unknown", reason=one_line(why))
-
-    def _cannot_have(self, why: str) -> NodeError:
-        return NodeError(
-            "compose.unsupported",
-            wanted=f"{self.title} as declared",
-            found=why,
-            why="nothing was changed: what is made for another system would not run",
-            fix="declare what this system can have, or leave the role out on this host",
-        )
 
     def apply(self, plan: Plan, reader: Reader, writer: Writer) -> None:
         self._state.apply(plan, reader, writer)

@@ -129,6 +129,37 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """One value in a file that another package or person owns; ``separator`` is for a line that is new."""
+
+    path: str
+    name: str
+    value: str
+    separator: str = " "
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a tool of the node must answer. ``command`` only looks: it is run in check mode, too.
+
+    has, lacks: lines of the answer; ``separator``: characters that end an item as a line end does.
+    last: of items that set the same name (before ``=``), the last one counts.
+    silent: it must print nothing. mend: what makes it so. otherwise: the reason if nothing does.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    has: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    silent: bool = False
+    last: bool = False
+    separator: str = ""
+    root: bool = True
+    mend: tuple[str, ...] = ()
+    otherwise: str = ""
+
+
+@dataclass(frozen=True)
 class Assertion:
     """A truth that another module sees: one that cannot be made, or that ``steps`` make.
 
@@ -162,9 +193,11 @@ class ControlSpec:
     directories: tuple[Directory, ...] = ()
     files: tuple[File, ...] = ()
     links: tuple[Link, ...] = ()
+    settings: tuple[Setting, ...] = ()
     kernel_modules: tuple[KernelModule, ...] = ()
     sysctls: tuple[Sysctl, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    probes: tuple[Probe, ...] = ()
     units: tuple[Unit, ...] = ()
     assertions: tuple[Assertion, ...] = ()
     inputs: str = ""
@@ -179,6 +212,7 @@ class Document:
     """The declaration of one role.
 
     confirmed: victims the operator named in ``<role>_confirm``; see World.allows.
+    systems: what it is made for, as ID or ID_LIKE of os-release; empty: any.
     secrets: name → value; contents refer to them as ``${secret:name}``.
     """
 
@@ -188,6 +222,7 @@ class Document:
     confirmed: frozenset[str] = frozenset()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     install_recommends: bool = False
+    systems: tuple[str, ...] = ()
 
     @property
     def confirm_variable(self) -> str:

@@ -30,6 +30,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     Link,
     Mount,
     Package,
+    Probe,
+    Setting,
     Sysctl,
     Unit,
     User,
@@ -47,6 +49,10 @@ MODE = re.compile(r"0?[0-7]{3,4}")
 SYSCTL = re.compile(r"[a-z](?!.*(?:\.\.|//))[A-Za-z0-9_./:-]+")
 # What /proc/sys takes: one line, not blank.
 VALUE = re.compile(r"[\t -~]*[!-~][\t -~]*")
+# A line of a file that others own: what stands before its value.
+SETTING = re.compile(r"[^\s=#]+")
+SEPARATOR = re.compile(r"[ \t]+|[ \t]*=[ \t]*")
+PROBE = re.compile(r"[A-Za-z0-9_./@-]+")
 LINE = re.compile(r"[^\n\0]+")
 # Fields of fstab. A line that begins with # is a comment, and blanks and commas divide what follows the path.
 SOURCE = re.compile(r"[^#].*")
@@ -101,9 +107,22 @@ CONTROL_OPTIONS: dict[str, Any] = {
         validate=_names(),
     ),
     "links": _list(path=_PATH, target=_NEEDED),
+    "settings": _list(path=_PATH, name=_NEEDED, value=_NEEDED, separator={"type": "str", "default": " "}),
     "kernel_modules": _list(name=_NEEDED, loaded=_YES),
     "sysctls": _list(name=_NEEDED, value=_NEEDED),
     "mounts": _list(path=_PATH, source=_NEEDED, fstype=_NEEDED, options={**_names(), "default": ["defaults"]}),
+    "probes": _list(
+        name=_NEEDED,
+        command={"type": "list", "elements": "str", "required": True},
+        has=_names(),
+        lacks=_names(),
+        silent=_NO,
+        last=_NO,
+        separator={"type": "str", "default": ""},
+        root=_YES,
+        mend=_names(),
+        otherwise={"type": "str", "default": ""},
+    ),
     "units": _list(
         name=_NEEDED,
         enabled=_FLAG,
@@ -131,6 +150,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     **OPTIONS,
     "secrets": {"type": "dict", "default": {}, "no_log": True},
     "install_recommends": _NO,
+    "systems": _names(),
 }
 
 
@@ -165,6 +185,7 @@ def document(params: Mapping[str, Any]) -> Document:
         confirmed=frozenset(params["confirm"]),
         secrets=secrets,
         install_recommends=params["install_recommends"],
+        systems=tuple(params["systems"]),
     )
 
 
@@ -197,6 +218,7 @@ def _control(entry: Mapping[str, Any], at: str, role: str) -> ControlSpec:
             Link(_path(x["path"], f"{p}.path"), _match(LINE, x["target"], f"{p}.target", "one line that is not empty"))
             for x, p in each("links")
         ),
+        settings=tuple(_setting(s, p) for s, p in each("settings")),
         kernel_modules=tuple(
             KernelModule(_match(MODULE, m["name"], f"{p}.name", "a module name"), m["loaded"])
             for m, p in each("kernel_modules")
@@ -209,6 +231,7 @@ def _control(entry: Mapping[str, Any], at: str, role: str) -> ControlSpec:
             for v, p in each("sysctls")
         ),
         mounts=tuple(_mount(m, p) for m, p in each("mounts")),
+        probes=tuple(_probe(q, p) for q, p in each("probes")),
         units=tuple(_unit(u, p) for u, p in each("units")),
         assertions=tuple(Assertion(**a) for a in entry["assertions"]),
         inputs=json.dumps(entry["inputs"], sort_keys=True) if entry["inputs"] else "",
@@ -273,6 +296,36 @@ def _file(entry: Mapping[str, Any], at: str) -> File:
         fragment=entry["fragment"],
         sensitive=entry["sensitive"],
         validate=tuple(entry["validate"]),
+    )
+
+
+def _setting(entry: Mapping[str, Any], at: str) -> Setting:
+    return Setting(
+        path=_path(entry["path"], f"{at}.path"),
+        name=_match(SETTING, entry["name"], f"{at}.name", "a name without blanks and equals signs"),
+        value=_match(VALUE, entry["value"], f"{at}.value", "one line of ASCII that is not empty"),
+        separator=_match(SEPARATOR, entry["separator"], f"{at}.separator", "blanks, with an equals sign or without"),
+    )
+
+
+def _probe(entry: Mapping[str, Any], at: str) -> Probe:
+    if not entry["command"] or not (entry["has"] or entry["lacks"] or entry["silent"]):
+        why = "a probe that expects nothing is always fine"
+        raise _wrong(at, "a command, and what its answer has, lacks, or that it is silent", entry["name"], why)
+    for name in ("command", "mend"):
+        if entry[name]:
+            _path(entry[name][0], f"{at}.{name}[0]")
+    return Probe(
+        name=_match(PROBE, entry["name"], f"{at}.name", "a word of letters, digits and _-./@"),
+        command=tuple(entry["command"]),
+        has=tuple(entry["has"]),
+        lacks=tuple(entry["lacks"]),
+        silent=entry["silent"],
+        last=entry["last"],
+        separator=entry["separator"],
+        root=entry["root"],
+        mend=tuple(entry["mend"]),
+        otherwise=entry["otherwise"],
     )
 
 

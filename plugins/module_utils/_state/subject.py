@@ -7,7 +7,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -33,7 +33,10 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     packages,
     parse,
     paths,
+    probes,
     record,
+    settings,
+    systems,
     units,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
@@ -47,7 +50,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 )
 
 TAKES = ("write_file", "set_attributes", "make_directory", "make_link")
-WRITES = ("write_file", "remove_file", "make_link", "move_aside")
+WRITES = ("write_file", "change_setting", "remove_file", "make_link", "move_aside")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Seen:
     paths: dict[str, paths.Seen | Unknown]
     kernel: kernel.Seen
     mounts: mounts.Seen
+    settings: settings.Seen
+    probes: probes.Seen
     units: units.Seen | Unknown
     record: record.Record
     pristine: frozenset[str] = frozenset()  # files as their package brought them
@@ -77,6 +82,7 @@ class EnsureState:
         self.document = document
         self.record = document.role
         self._own = actions or {}
+        self._unfit = ""
         self.title = f"role {document.role}"
         self._units = [unit for control in document.selected for unit in control.units]
         self._files = {control.id: claims.files_of(control, document.role) for control in document.selected}
@@ -125,6 +131,8 @@ class EnsureState:
             found,
             kernel.observe(reader, document.role, controls),
             mounts.observe(reader, [m for c in controls for m in c.mounts]),
+            settings.observe(reader, [s for c in controls for s in c.settings]),
+            probes.observe(reader, [p for c in controls for p in c.probes]),
             units.observe(reader, document.role, self._units),
             last,
             packages.as_shipped(reader, strangers),
@@ -146,7 +154,16 @@ class EnsureState:
     # --- planning ---
 
     def plan(self, reader: Reader) -> Plan:
-        return self.judge(self.observe(reader))
+        self._unfit = systems.unfit(self.document.systems, reader)
+        return Plan(tuple(self._not_looked_at(self._unfit))) if self._unfit else self.judge(self.observe(reader))
+
+    def _not_looked_at(self, why: str) -> Iterator[Control]:
+        for control in self.document.controls:
+            skipped = control.id in self.document.skipped
+            reason = f"named in {self.document.role}_skip_controls" if skipped else why
+            yield Control(control.id, "not_selected" if skipped else "unknown", reason=reason)
+        if self._wholes:
+            yield Control(f"{self.document.role}/file_extra", "unknown", reason=why)
 
     def judge(self, seen: Seen) -> Plan:
         """Pure: from what was declared and what was found to verdicts and steps."""
@@ -205,6 +222,8 @@ class EnsureState:
                     world.sources_change, world.lists_fresh = True, False
         for link in control.links:
             paths.plan_link(link, seen.paths, world, sheet)
+        for setting in control.settings:
+            settings.plan(setting, seen.settings, world, sheet)
         for module in control.kernel_modules:
             kernel.plan_module(module, seen.kernel, world, sheet)
         for sysctl in control.sysctls:
@@ -212,6 +231,8 @@ class EnsureState:
         for mount in control.mounts:
             if paths.plan_mount_point(mount.path, seen.paths, world, sheet):
                 mounts.plan(mount, self._directories.get(mount.path), seen.mounts, world, sheet)
+        for probe in control.probes:
+            probes.plan(probe, seen.probes, world, sheet)
         for assertion in control.assertions:
             if assertion.state == "drifted":
                 sheet.differs(assertion.name, assertion.found, assertion.wanted, assertion.reason)
@@ -292,6 +313,8 @@ class EnsureState:
             "move_aside": paths.move_aside,
             "write_file": partial(files.write_file, wholes=self._wholes, secrets=document.secrets),
             "remove_file": files.remove_file,
+            "change_setting": settings.change,
+            "mend": probes.mend,
             "set_sysctl": kernel.set_sysctl,
             "comment_out": kernel.comment_out,
             "load_module": kernel.load_module,
@@ -309,6 +332,8 @@ class EnsureState:
 
     def settle(self, left: Plan, reader: Reader, writer: Writer) -> None:
         """After a real run: leave notes and the record, then say what could not be ensured."""
+        if self._unfit:
+            raise systems.cannot_have(self.title, self._unfit)
         if reader.is_root():
             with doing(f"a note of what the units of {self.title} run with"):
                 units.remember(reader, writer, role=self.document.role, declared=self._units)

@@ -518,7 +518,7 @@ def test_on_an_unsupported_system_a_check_is_unknown_and_a_run_refuses(
     assert all(why in c.reason for c in plan.controls)
     with pytest.raises(NodeError) as caught:
         applied(node, machine=machine, **params)
-    assert caught.value.problem.key == "compose.unsupported" and node.effects == []
+    assert caught.value.problem.key == "state.unsupported" and node.effects == []
 
 
 def test_without_apt_the_source_apt_is_unsupported(node: Node) -> None:
