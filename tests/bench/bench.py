@@ -73,7 +73,14 @@ class Way:
 def ways(mitogen: str) -> tuple[Way, ...]:
     ansible = ("ansible-playbook", "-i", "build/bench/inventory.json")
     # The roles that the others have too: nothing stock builds, compiles, proves a binary, or judges file by file.
-    ours = (*ansible, "site.yml", "--check", *EXTRA, "--skip-tags", "cuda_toolchain,vllm_venv,vllm_runtime,launchers")
+    ours = (
+        *ansible,
+        "site.yml",
+        "--check",
+        *EXTRA,
+        "--skip-tags",
+        "access,cuda_toolchain,vllm_venv,vllm_runtime,launchers",
+    )
     whole = (*ansible, "site.yml", "--check", *SITE)
     stock = (*ansible, "tests/bench/stock/check.yml", "--check", *EXTRA[:2])
     by_mitogen = {"ANSIBLE_STRATEGY_PLUGINS": mitogen, "ANSIBLE_STRATEGY": "mitogen_linear"}

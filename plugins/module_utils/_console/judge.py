@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.subject import MODULE as ACCESS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import declared as declarations
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.declared import Declared, Kept
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Ensuring
@@ -25,7 +26,9 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates.subject im
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.subject import MODULE as VENV
 
 # Every module that ensures something, by its name.
-SUBJECTS: dict[str, Ensuring] = {one.module: one for one in (CUDA, STATE, LAUNCHERS, PTXAS, RUNTIME, UPDATES, VENV)}
+SUBJECTS: dict[str, Ensuring] = {
+    one.module: one for one in (ACCESS, CUDA, STATE, LAUNCHERS, PTXAS, RUNTIME, UPDATES, VENV)
+}
 # The six specs of the Bootstrap suite, as they are numbered there.
 SPECS = ("prereqs", "cuda_toolchain", "vllm_venv", "vllm_runtime", "ptxas", "launchers")
 

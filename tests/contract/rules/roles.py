@@ -41,6 +41,7 @@ TAKEN = {"ansible", "spark"}
 MAGIC = {"group_names", "inventory_hostname", "play_hosts", "playbook_dir", "role_name"}
 # Modules that judge the controls of their role themselves, and where these are listed.
 JUDGES = {
+    "nusy.dgx_spark.access": "plugins/module_utils/_access/model.py",
     "nusy.dgx_spark.cuda_toolchain": "plugins/module_utils/_cuda/model.py",
     "nusy.dgx_spark.launchers": "plugins/module_utils/_suite/model.py",
     "nusy.dgx_spark.ptxas_environment": "plugins/module_utils/_ptxas/subject.py",

@@ -18,6 +18,7 @@ from documented import options_of
 
 PACKAGE = "ansible_collections.nusy.dgx_spark.plugins.modules"
 GIVEN: dict[str, dict[str, Any]] = {
+    "access": {},
     "launchers": {"suite": LookupModule().run([])[0], "binaries": {"PY_BIN": "/nonexistent/python"}},
     "ptxas_environment": {"venv": "/nonexistent"},
     "vllm_runtime": {"venv": "/nonexistent", "imports": ["torch"]},
@@ -40,7 +41,8 @@ def run(name: str, capsys: pytest.CaptureFixture[str], **more: Any) -> dict[str,
 @pytest.mark.parametrize("name", GIVEN)
 def test_a_check_of_a_bare_machine_fails_nowhere(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     result = run(name, capsys)
-    assert "failed" not in result and result["changed"] is True
+    # Nothing is changed of how one gets into a machine that this test did not log in to.
+    assert "failed" not in result and (result["changed"] is True or name == "access")
     role = ROLES.get(name, name)
     catalogue = yaml.safe_load((Path(__file__).parents[4] / "roles" / role / "meta" / "controls.yml").read_text())
     assert {c["id"] for c in result["controls"]} == {c["id"] for c in catalogue["controls"]}

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What role access plans and does, on a node in memory: each verdict, each refusal, each step on the way back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from access_node import AGAIN, AccessNode, declared, shown
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._access import firewall, guard, ssh
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.model import CONTROLS
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import record
+
+SERVICE = {"service": "gw", "ports": ["443"], "protocol": "tcp", "bind": "any", "peers": ["any"], "role": ""}
+RECORD = record.path_of("access")
+
+
+def run(node: AccessNode, **given: Any) -> Any:
+    subject = declared(**given)
+    return converge(subject, subject.plan(node), node, node)
+
+
+def verdicts(plan: Any) -> dict[str, Any]:
+    return {control.id.partition("/")[2]: control for control in plan.controls}
+
+
+def states(plan: Any) -> dict[str, str]:
+    return {name: control.state for name, control in verdicts(plan).items()}
+
+
+def test_every_control_has_its_verdict_in_the_order_of_the_report():
+    plan = declared().plan(AccessNode())
+    assert tuple(control.id for control in plan.controls) == CONTROLS
+
+
+def test_a_change_is_not_recorded_before_another_login_and_is_then():
+    node = AccessNode()
+    assert run(node).facts["access"] == {"pending": True}
+    assert guard.ARMED in node.files and RECORD not in node.files
+    # The same login proves nothing, however often it asks.
+    assert run(node).facts["access"] == {"pending": True} and RECORD not in node.files
+    node.came = AGAIN
+    assert run(node).facts["access"] == {"pending": False}
+    assert guard.ARMED not in node.files and RECORD in node.files
+
+
+def test_the_way_back_is_ready_before_anything_is_changed():
+    node = AccessNode()
+    run(node)
+    timer, dropin = node.effects.index("timer --on-active=60s"), node.effects.index(f"write {ssh.DROPIN}")
+    assert timer < dropin
+    assert f"rm -f {ssh.DROPIN}" in node.files[f"{guard.ARMED}/ssh.sh"].text
+
+
+def test_without_a_way_back_nothing_is_changed():
+    node = AccessNode(refuses="timer")
+    with pytest.raises(NodeError, match="a way back"):
+        run(node)
+    assert ssh.DROPIN not in node.files
+
+
+def test_what_was_there_before_two_changes_is_what_comes_back():
+    node = AccessNode()
+    run(node)
+    kept = node.files[f"{guard.ARMED}/ssh.sh"].text
+    # Again by a login that proves nothing, with another declaration.
+    run(node, ssh={"max_auth_tries": 2})
+    assert node.files[f"{guard.ARMED}/ssh.sh"].text == kept
+
+
+def test_who_comes_after_the_change_was_undone_is_told(monkeypatch: pytest.MonkeyPatch):
+    node = AccessNode()
+    run(node)
+    node.came = AGAIN
+    # The timer takes the folder between the look and the proof.
+    monkeypatch.setattr(node, "rename", lambda path, new: (_ for _ in ()).throw(FileNotFoundError(path)))
+    with pytest.raises(NodeError) as error:
+        run(node)
+    assert error.value.problem.key == "access.undone" and RECORD not in node.files
+
+
+@pytest.mark.parametrize("refuses", ["sshd -t", "nft", "unit"])
+def test_what_a_tool_refuses_is_taken_back_at_once(refuses: str):
+    node = AccessNode(refuses=refuses)
+    with pytest.raises(NodeError) as error:
+        run(node, confirm=["firewall"])
+    assert error.value.problem.key == "access.refused" and f"sh {guard.ARMED}/undo" in node.effects
+
+
+def test_rules_that_the_kernel_does_not_take_are_never_loaded():
+    node = AccessNode(refuses="alone")
+    plan = declared(confirm=["firewall"]).plan(node)
+    assert states(plan)["firewall_default"] == "unknown" and "syntax error" in verdicts(plan)["firewall_ssh"].reason
+    assert not [step for step in plan.steps if step.action == "apply_firewall"]
+
+
+def test_the_firewall_is_loaded_by_its_name_only():
+    node = AccessNode()
+    plan = declared().plan(node)
+    assert verdicts(plan)["firewall_default"].blocked_by == "access_confirm: [firewall]"
+    run(node)
+    assert node.table == ""
+    left = run(node, confirm=["firewall"], published=[SERVICE])
+    assert "tcp dport { 443 } accept" in node.table and states(left)["firewall_default"] == "in_sync"
+
+
+def test_a_firewall_that_is_there_is_mended_without_its_name():
+    node = AccessNode()
+    run(node, confirm=["firewall"])
+    node.table = node.table.replace("policy drop", "policy accept")
+    plan = declared().plan(node)
+    assert (states(plan)["firewall_default"], verdicts(plan)["firewall_default"].blocked_by) == ("drifted", "")
+    assert [step.text() for step in plan.steps] == ["apply_firewall table inet nusy"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("tcp dport { 22 } accept", "tcp dport { 23 } accept", "firewall_ssh"),
+        ("tcp dport { 443 } accept", "tcp dport { 444 } accept", "firewall_published"),
+        ('ct status dnat drop comment "firewall_forwarded: the rest"', "", "firewall_forwarded"),
+        ('comment "firewall_default: broken"', "", "firewall_default firewall_extra"),
+        ("\tchain forward {", '\tset mine {\n\t}\n\n\tchain forward {\n\t\taccept comment "mine: x"', "firewall_extra"),
+    ],
+)
+def test_a_rule_is_named_by_the_control_it_is_for(old: str, new: str, name: str):
+    node = AccessNode()
+    run(node, confirm=["firewall"], published=[SERVICE])
+    assert old in node.table
+    node.table = node.table.replace(old, new)
+    found = states(declared(published=[SERVICE]).plan(node))
+    assert {one for one, state in found.items() if state == "drifted"} == set(name.split())
+
+
+def test_a_firewall_that_is_not_wanted_is_left_as_it_is():
+    node = AccessNode()
+    run(node, confirm=["firewall"])
+    plan = declared(firewall={"enabled": False}).plan(node)
+    assert states(plan)["firewall_default"] == "not_selected" and plan.steps == ()
+
+
+def test_an_active_ufw_is_its_owners():
+    node = AccessNode()
+    node.put("/etc/ufw/ufw.conf", "ENABLED=yes\n")
+    plan = declared(confirm=["firewall"]).plan(node)
+    assert states(plan)["firewall_default"] == "unknown" and "ufw is active" in verdicts(plan)["firewall_boot"].reason
+
+
+@pytest.mark.parametrize(
+    ("dropin", "name"),
+    [("PasswordAuthentication yes", "ssh_keys_only"), ("PermitRootLogin yes", "ssh_root"),
+     ("Ciphers x", "ssh_algorithms"),
+     ("MaxAuthTries 9", "ssh_limits"), ("AllowAgentForwarding yes", "ssh_forwarding"), ("Banner none", "ssh_banner"),
+     ("PrintMotd yes", "ssh_extra")],
+)  # fmt: skip
+def test_a_line_is_named_by_the_control_it_is_for(dropin: str, name: str):
+    node = AccessNode()
+    given: dict[str, Any] = {"ssh": {"banner": "/etc/issue.net"}}
+    run(node, **given)
+    node.files[ssh.DROPIN].text = f"{dropin}\n" + node.files[ssh.DROPIN].text
+    found = states(declared(**given).plan(node))
+    assert {one for one, state in found.items() if state == "drifted" and "ssh_" in one and "wall" not in one} == {name}
+
+
+def test_who_else_may_write_the_drop_in_is_drift():
+    node = AccessNode()
+    run(node)
+    node.files[ssh.DROPIN].mode = 0o666
+    assert states(declared().plan(node))["ssh_extra"] == "drifted"
+
+
+def test_a_line_of_a_control_that_is_skipped_stays_as_it_is():
+    node = AccessNode()
+    node.put(ssh.DROPIN, "MaxAuthTries 9\n", mode=0o600)
+    left = run(node, skip_controls=["access/ssh_limits"])
+    assert states(left)["ssh_limits"] == "not_selected"
+    assert node.files[ssh.DROPIN].text.splitlines()[-1] == "MaxAuthTries 9"
+    assert "LoginGraceTime" not in node.files[ssh.DROPIN].text
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "told"),
+    [
+        (f"{ssh.FOLDER}/00-before.conf", "MaxAuthTries 9\n", "stays as it is for ops, root, nobody"),
+        (f"{ssh.FOLDER}/90.conf", "", ""),
+    ],
+)
+def test_who_comes_first_wins_and_is_named(path: str, text: str, told: str):
+    node = AccessNode()
+    node.put(path, text)
+    control = verdicts(declared().plan(node))["ssh_limits"]
+    assert told in control.reason and (f"{path}:1" in control.reason) == bool(told)
+    if told:
+        with pytest.raises(NodeError, match="take MaxAuthTries out of"):
+            node.came = AGAIN
+            run(node)
+            node.came = "192.0.2.7 50002 192.0.2.1 22"
+            run(node)
+
+
+def test_a_match_block_is_seen_by_the_user_it_is_for():
+    node = AccessNode()
+    node.files[ssh.MAIN].text += "Match User root\nPermitRootLogin yes\n"
+    control = verdicts(declared().plan(node))["ssh_root"]
+    assert "stays as it is for root" in control.reason and f"{ssh.MAIN}:4 (Match User root)" in control.reason
+
+
+def test_a_folder_that_sshd_does_not_read_is_told():
+    node = AccessNode()
+    node.files[ssh.MAIN].text = "X11Forwarding yes\n"
+    plan = declared().plan(node)
+    assert "whatever" in verdicts(plan)["ssh_keys_only"].reason and plan.steps == ()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "why"),
+    [
+        (lambda node: node.files.pop("/home/ops/.ssh/authorized_keys"), "does not exist"),
+        (lambda node: node.put(ssh.MAIN, node.files[ssh.MAIN].text + "AllowUsers carol\n"), "allowusers carol"),
+        (lambda node: setattr(node.files["/home/ops"], "mode", 0o777), "StrictModes refuses"),
+    ],
+)
+def test_whoever_is_logged_in_is_not_locked_out(break_it: Any, why: str):
+    node = AccessNode()
+    break_it(node)
+    plan = declared().plan(node)
+    control = verdicts(plan)["ssh_keys_only"]
+    assert control.blocked_by == "access_confirm: [ops]" and why in control.reason
+    assert not [step for step in plan.steps if step.action == "apply_ssh"]
+    allowed = declared(confirm=["ops"]).plan(node)
+    assert [step.action for step in allowed.steps] == ["apply_ssh"]
+
+
+def test_an_administrator_without_a_key_is_asked_about():
+    plan = declared(ssh={"admins": ["carol"]}).plan(AccessNode())
+    assert "there is no account carol" in verdicts(plan)["ssh_limits"].reason
+
+
+def test_a_run_that_did_not_come_by_ssh_proves_nothing_and_says_so():
+    node = AccessNode(came="")
+    plan = declared(confirm=["firewall"]).plan(node)
+    assert plan.steps == () and verdicts(plan)["firewall_ssh"].blocked_by == "access_confirm: [unproven_login]"
+    run(node, confirm=["firewall", "unproven_login"])
+    assert guard.ARMED not in node.files and node.table and ssh.DROPIN in node.files and RECORD in node.files
+
+
+def test_without_root_and_without_a_server_nothing_is_known():
+    node = AccessNode(root=False)
+    assert set(states(declared().plan(node)).values()) == {"unknown"}
+    bare = AccessNode()
+    del bare.files["/usr/sbin/sshd"]
+    plan = declared(confirm=["firewall"]).plan(bare)
+    assert set(states(plan).values()) == {"unknown"} and plan.steps == ()
+
+
+def test_where_the_run_comes_from_is_always_let_in():
+    node = AccessNode()
+    run(node, confirm=["firewall"], firewall={"ssh_from": ["10.0.0.0/24"]})
+    assert "ip saddr { 10.0.0.0/24, 192.0.2.7 } tcp dport { 22 } accept" in node.table
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"ssh": {"max_auth_tries": 0}}, "ssh.max_auth_tries"),
+        ({"ssh": {"banner": "issue"}}, "ssh.banner"),
+        ({"ssh": {"admins": ["a b"]}}, "ssh.admins"),
+        ({"proof_seconds": 0}, "proof_seconds"),
+        ({"firewall": {"ssh_from": ["home"]}}, "firewall.ssh_from"),
+        ({"firewall": {"fabric_interfaces": ["e;x"]}}, "firewall.fabric_interfaces"),
+        ({"firewall": {"fabric_interfaces": ["e"]}}, "firewall.fabric_peers"),
+        ({"published": [{**SERVICE, "ports": ["70000"]}]}, "published"),
+        ({"published": [{**SERVICE, "ports": ["9-8"]}]}, "published"),
+        ({"published": [{**SERVICE, "ports": []}]}, "published"),
+        ({"published": [{**SERVICE, "service": 'x" accept'}]}, "published"),
+        ({"published": [{**SERVICE, "bind": "eth0"}]}, "published"),
+    ],
+)
+def test_what_no_tool_would_take_is_refused_before_anything_is_looked_at(given: dict[str, Any], told: str):
+    with pytest.raises(InputError) as error:
+        declared(**given)
+    assert error.value.problem.wanted.startswith(told)
+
+
+def test_the_fake_kernel_shows_what_was_loaded():
+    """The other tests rely on it; the real one is in tests/integration/nodes/test_access.py."""
+    assert firewall.shown(shown("table inet nusy {\n}\n"))["firewall_ssh"] == []
