@@ -24,16 +24,19 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import
 
 FOLDER = "/var/lib/nusy/access"
 ARMED = f"{FOLDER}/armed"
+UNDOING = f"{FOLDER}/undoing"
+SCRIPT = f"{FOLDER}/undo"
 LOGIN = f"{ARMED}/login.json"
 NAME = "nusy-access-rollback"
 UNIT = f"/etc/systemd/system/{NAME}.service"
 WANTED = f"/etc/systemd/system/multi-user.target.wants/{NAME}.service"
 SYSTEMCTL = "/usr/bin/systemctl"
 # The folder is renamed first: whoever takes it, the timer or the proof, has it alone.
+# All of it can be done again: the power may go here, too.
 UNDO = f"""\
-mv {ARMED} {FOLDER}/undoing 2>/dev/null
-for part in {FOLDER}/undoing/*.sh; do test -e "$part" && sh "$part"; done
-rm -rf {FOLDER}/undoing {UNIT} {WANTED}
+mv {ARMED} {UNDOING} 2>/dev/null
+for part in {UNDOING}/*.sh; do test -e "$part" && sh "$part"; done
+rm -rf {UNIT} {WANTED} {UNDOING} {SCRIPT}
 """
 SERVICE = f"""\
 # Made by role access of nusy.dgx_spark, and gone when the login is proven.
@@ -44,7 +47,7 @@ Before=ssh.service ssh.socket
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh {ARMED}/undo
+ExecStart=/bin/sh {SCRIPT}
 
 [Install]
 WantedBy=multi-user.target
@@ -96,7 +99,12 @@ def login(reader: Reader, process: int = 0) -> Login | None:
 
 
 def armed_by(reader: Reader) -> str | None:
-    """The connection of the login that made a change which nobody has proven yet; None when there is none."""
+    """The connection of the login that made a change which nobody has proven yet; None when there is none.
+
+    Empty, which is nobody's, while such a change is being undone.
+    """
+    if reader.stat(UNDOING) is not None:
+        return ""
     stat = reader.stat(ARMED)
     if stat is None or stat.kind != "directory" or stat.uid != 0:
         return None
@@ -127,10 +135,10 @@ def arm(here: Login, seconds: int, name: str, undo: Sequence[str], files: Sequen
             stat, text = found
             copy = f"{name}-{number}"
             writer.write(f"{ARMED}/{copy}", text, mode=stat.mode, uid=stat.uid, gid=stat.gid)
-            lines.append(f"cp -p {FOLDER}/undoing/{copy} {shlex.quote(path)}")
+            lines.append(f"cp -p {UNDOING}/{copy} {shlex.quote(path)}")
         writer.write(part, "".join(f"{line}\n" for line in (*lines, *undo)), mode=0o600, uid=0, gid=0)
     writer.write(LOGIN, json.dumps({"connection": here.connection}) + "\n", mode=0o600, uid=0, gid=0)
-    writer.write(f"{ARMED}/undo", UNDO, mode=0o600, uid=0, gid=0)
+    writer.write(SCRIPT, UNDO, mode=0o600, uid=0, gid=0)
     writer.write(UNIT, SERVICE, mode=0o644, uid=0, gid=0)
     _run(writer, [SYSTEMCTL, "daemon-reload"])
     _run(writer, [SYSTEMCTL, "--quiet", "enable", f"{NAME}.service"])
@@ -151,18 +159,18 @@ def disarm(writer: Writer) -> None:
             fix="give it more time (access_proof_seconds), then run the play again",
         ) from None
     _run(writer, [SYSTEMCTL, "stop", f"{NAME}.timer"], may_fail=True)
-    _clear(writer, "proven")
+    _clear(writer, f"{FOLDER}/proven")
 
 
 def back(writer: Writer) -> None:
     """At once: a change that could not be made whole."""
     _run(writer, [SYSTEMCTL, "stop", f"{NAME}.timer"], may_fail=True)
-    _run(writer, ["/bin/sh", f"{ARMED}/undo"], may_fail=True)
-    _clear(writer, "undoing")
+    _run(writer, ["/bin/sh", SCRIPT], may_fail=True)
+    _clear(writer, UNDOING)
 
 
-def _clear(writer: Writer, name: str) -> None:
-    _run(writer, ["/usr/bin/rm", "-rf", f"{FOLDER}/{name}", UNIT, WANTED])
+def _clear(writer: Writer, folder: str) -> None:
+    _run(writer, ["/usr/bin/rm", "-rf", UNIT, WANTED, folder, SCRIPT])
     _run(writer, [SYSTEMCTL, "daemon-reload"])
 
 

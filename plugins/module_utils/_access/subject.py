@@ -61,11 +61,14 @@ class Access(Composed):
     def settle(self, left: Plan, reader: Reader, writer: Writer) -> None:
         changed_by = guard.armed_by(reader) if reader.is_root() else None
         if changed_by is not None:
-            here = guard.login(reader)
-            if here is None or here.connection == changed_by:
+            if not _proven(guard.login(reader), changed_by):
                 return
             guard.disarm(writer)
         super().settle(left, reader, writer)
+
+
+def _proven(here: Login | None, changed_by: str) -> bool:
+    return here is not None and changed_by not in ("", here.connection)
 
 
 def ensure_access(params: Mapping[str, Any]) -> Access:
@@ -77,7 +80,7 @@ def ensure_access(params: Mapping[str, Any]) -> Access:
         here = guard.login(reader)
         seen = look_at_ssh(wanted, here, skipped, reader)
         armed = guard.armed_by(reader) if reader.is_root() else None
-        pending = armed is not None and (here is None or here.connection == armed)
+        pending = armed is not None and not _proven(here, armed)
         controls = _ssh_controls(wanted, here, seen, params["confirm"])
         filtering = SeenFirewall()
         left_out = {}
@@ -179,11 +182,12 @@ def _extra(seen: SeenSsh, victim: tuple[()] | tuple[str, str]) -> Assertion:
 
 def apply_ssh(_step: Step, reader: Reader, writer: Writer, *, seen: SeenSsh, here: Login | None, seconds: int) -> None:
     """New logins meet the new configuration; whoever is in stays in."""
-    reload = f"! {SYSTEMCTL} --quiet is-active ssh.service || {SYSTEMCTL} reload ssh.service"
+    reload = f"! {SYSTEMCTL} --quiet is-active ssh.service || {SYSTEMCTL} %s reload ssh.service"
     if here is not None:
-        guard.arm(here, seconds, "ssh", [reload], [ssh.DROPIN], reader, writer)
+        # The unit that undoes comes before ssh.service at a boot: to wait for this would be to wait for itself.
+        guard.arm(here, seconds, "ssh", [reload % "--no-block"], [ssh.DROPIN], reader, writer)
     writer.write(ssh.DROPIN, seen.text, mode=MODE, uid=0, gid=0)
-    for argv in ([SSHD, "-t"], ["/bin/sh", "-c", reload]):
+    for argv in ([SSHD, "-t"], ["/bin/sh", "-c", reload % "--quiet"]):
         done = writer.run(argv)
         if not done.ok:
             _undo(writer, here)
@@ -278,7 +282,7 @@ def apply_firewall(
         undo = [
             f"{firewall.NFT} delete table inet {firewall.TABLE} 2>/dev/null",
             f"{SYSTEMCTL} daemon-reload",
-            f"test ! -e {guard.FOLDER}/undoing/table || {firewall.NFT} -f {guard.FOLDER}/undoing/table",
+            f"test ! -e {guard.UNDOING}/table || {firewall.NFT} -f {guard.UNDOING}/table",
         ]
         if seen.enabled != "enabled":
             undo.insert(0, f"{SYSTEMCTL} --quiet disable {firewall.UNIT}")

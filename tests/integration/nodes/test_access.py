@@ -231,7 +231,7 @@ ip address add 198.51.100.1/24 dev docker7 && ip -n box address add 198.51.100.2
 ip -n box link set eth0 up && ip -n box link set lo up && ip -n box route add default via 198.51.100.1
 echo 1 > /proc/sys/net/ipv4/ip_forward
 nft 'table ip box {{ chain in {{ type nat hook prerouting priority dstnat;
-  tcp dport {{ {CONTAINER}, {HIDDEN} }} dnat to 198.51.100.2; }} }}'
+  tcp dport {{ {CONTAINER}, {HIDDEN} }} dnat to 198.51.100.2; }}; }}'
 """
 
 
@@ -333,7 +333,7 @@ def test_what_overrides_the_drop_in_is_named_with_its_place(site: Site) -> None:
 # Both are changed, so both have to come back.
 CHANGE = {"access_ssh_max_auth_tries": 3, "access_firewall_mdns": False}
 KEYS = "/home/ops/.ssh/authorized_keys"
-AWAY = f"until test -e {ARMED}/undo; do sleep 0.02; done; mv {KEYS} /root/keys"
+AWAY = f"until test -e {ARMED}/login.json; do sleep 0.02; done; mv {KEYS} /root/keys"
 BACK = f"while test -e {ARMED}; do sleep 0.1; done; mv /root/keys {KEYS}"
 
 

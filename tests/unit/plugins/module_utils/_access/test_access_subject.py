@@ -86,7 +86,7 @@ def test_what_a_tool_refuses_is_taken_back_at_once(refuses: str):
     node = AccessNode(refuses=refuses)
     with pytest.raises(NodeError) as error:
         run(node, confirm=["firewall"])
-    assert error.value.problem.key == "access.refused" and f"sh {guard.ARMED}/undo" in node.effects
+    assert error.value.problem.key == "access.refused" and f"sh {guard.SCRIPT}" in node.effects
 
 
 def test_rules_that_the_kernel_does_not_take_are_never_loaded():
