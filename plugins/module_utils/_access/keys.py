@@ -103,7 +103,7 @@ def _useless(path: str, conf: Mapping[str, str], reader: Reader) -> str:
     whys = []
     for line in (reader.read(path) or "").splitlines():
         match = LINE.match(line.strip())
-        if match is None or COMMAND.search(match["options"] or ""):
+        if match is None or line.lstrip().startswith("#") or COMMAND.search(match["options"] or ""):
             continue
         kind = match["type"]
         size = rsa_bits(match["key"]) if kind == "ssh-rsa" else 0
