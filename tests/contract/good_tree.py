@@ -117,6 +117,7 @@ TEXTS = {
     "meta/argument_specs.yml": "argument_specs: {main: {options: {spark_user: {description: Who., type: str}}}}\n",
     "docs/version-matrix.md": "# matrix\n<!-- begin matrix -->\n<!-- end matrix -->\n",
     "docs/guides/inventory.md": "# inventory\n<!-- begin variables -->\n<!-- end variables -->\n",
+    readme.PORTS: "# Ports\n<!-- begin ports -->\n<!-- end ports -->\n",
     readme.CATALOGUE: "# Controls\n<!-- begin controls -->\n<!-- end controls -->\n",
     "roles/demo/README.md": "# demo\n<!-- begin variables -->\n<!-- end variables -->\n"
     "<!-- begin controls -->\n<!-- end controls -->\n",
@@ -159,4 +160,5 @@ def write(root: Path) -> None:
     readme_file.write_text(readme.rendered(root / "roles" / "demo"), "utf-8")
     (root / readme.SHARED[1]).write_text(readme.rendered_guide(root), "utf-8")
     (root / readme.MATRIX).write_text(readme.rendered_matrix(root), "utf-8")
+    (root / readme.PORTS).write_text(readme.rendered_ports(root), "utf-8")
     (root / readme.CATALOGUE).write_text(readme.rendered_catalogue(root), "utf-8")

@@ -35,6 +35,7 @@ BREAKS = [
     ("readme_tables_are_current", "docs/version-matrix.md", "It panics", "It is fine", "not the version matrix"),
     ("readme_tables_are_current", CONTROLS, "severity: low", "severity: high", "run make docs"),
     ("readme_tables_are_current", CONTROLS, "rationale: Because.", "rationale: So.", "docs/controls.md: it is not"),
+    ("readme_tables_are_current", PORTS, "reason: Because.", "reason: So.", "docs/guides/ports.md: its table"),
     ("readme_tables_are_current", ROLE + "README.md", "<!-- end controls -->", "", "no place"),
     ("variables_carry_the_name_of_their_role", ROLE + "vars/main.yml", "__demo_x", "__x", "__x"),
     ("variables_carry_the_name_of_their_role", DEFAULTS, "demo_items", "items", "items"),

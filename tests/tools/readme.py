@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the variable and control tables of every role's README, the table of shared variables and the catalogue of
-all controls, from the specs; and the version matrix from its rows.
+"""Write the variable and control tables of every role's README, the tables of shared variables and of published
+ports and the catalogue of all controls, from the specs; and the version matrix from its rows.
 
 usage: readme.py        The tables stand between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
@@ -24,7 +24,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model imp
 
 MATRIX = "docs/version-matrix.md"
 SHARED = ("meta/argument_specs.yml", "docs/guides/inventory.md")
-CATALOGUE = "docs/controls.md"
+CATALOGUE, PORTS = "docs/controls.md", "docs/guides/ports.md"
 SEVERITIES = ("critical", "high", "medium", "low", "info")
 
 
@@ -131,6 +131,19 @@ def catalogue(controls: Mapping[str, list[Mapping[str, Any]]]) -> str:
     return "\n".join(parts)
 
 
+def rendered_ports(root: Path) -> str:
+    """The guide to ports, with what roles publish now."""
+    lines = ["| Service | Ports | Bind | Peers | Why |", "|---|---|---|---|---|"]
+    for path in sorted(root.glob("roles/*/meta/ports.yml")):
+        for one in yaml.safe_load(path.read_text("utf-8"))["ports"]:
+            # What is computed of a variable is shown as the variable.
+            words = (", ".join(map(str, one["ports"])), one.get("bind", "loopback"), ", ".join(one.get("peers", [])))
+            ports, bind, peers = (re.sub(r"\{\{ *(.*?) *\}\}", r"`\1`", str(word)) or "–" for word in words)
+            service = f"{path.parents[1].name}/{one['service']}"
+            lines.append(f"| `{service}` | {ports} | {bind} | {peers} | {plain(one['reason'])} |")
+    return _filled(root / PORTS, ports="\n".join(lines))
+
+
 def _filled(path: Path, **tables: str) -> str:
     text = path.read_text("utf-8")
     for name, table in tables.items():
@@ -151,6 +164,7 @@ def main() -> int:
         (ROOT / SHARED[1], rendered_guide, ROOT),
         (ROOT / MATRIX, rendered_matrix, ROOT),
         (ROOT / CATALOGUE, rendered_catalogue, ROOT),
+        (ROOT / PORTS, rendered_ports, ROOT),
     ):
         try:
             text = render(source)

@@ -18,7 +18,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.judge imp
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.ports import NAME as SERVICE
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.ports import OPTIONS as PORTS
-from readme import CATALOGUE, MATRIX, rendered, rendered_catalogue, rendered_guide, rendered_matrix
+from readme import CATALOGUE, MATRIX, rendered, rendered_catalogue, rendered_guide, rendered_matrix, rendered_ports
+from readme import PORTS as PORTS_GUIDE
 from readme import SHARED as SHARED_TABLE
 
 from rules import Task, Tree
@@ -103,6 +104,8 @@ def readme_tables_are_current(tree: Tree) -> Iterator[str]:
         yield f"{SHARED_TABLE[1]}: its table is not that of {SHARED_TABLE[0]}: run make docs"
     if rendered_matrix(tree.root) != (tree.root / MATRIX).read_text("utf-8"):
         yield f"{MATRIX}: its tables are not the version matrix: run make docs"
+    if rendered_ports(tree.root) != (tree.root / PORTS_GUIDE).read_text("utf-8"):
+        yield f"{PORTS_GUIDE}: its table is not what roles publish: run make docs"
     if rendered_catalogue(tree.root) != (tree.root / CATALOGUE).read_text("utf-8"):
         yield f"{CATALOGUE}: it is not what the catalogues of the roles say: run make docs"
 
