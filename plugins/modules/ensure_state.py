@@ -288,6 +288,23 @@ options:
             description: Value, one line of ASCII; runs of white space compare equal.
             type: str
             required: true
+      sysfs:
+        description:
+          - Values below C(/sys), live and at boot, by a line of tmpfiles.d(5). A file that shows a choice in square
+            brackets is compared by the chosen word.
+          - An earlier file of tmpfiles.d that sets another value is drift that this module does not mend.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          path:
+            description: For example C(/sys/kernel/mm/transparent_hugepage/enabled).
+            type: str
+            required: true
+          value:
+            description: One line of ASCII without percent signs, backslashes and quotes.
+            type: str
+            required: true
       mounts:
         description:
           - Mounts, live and in C(/etc/fstab), where every other line stays as it is, and of a line what

@@ -22,12 +22,13 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.subject im
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import claims, files, parse, record
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import MODULE as STATE
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.subject import MODULE as LAUNCHERS
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning.subject import MODULE as TUNING
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates.subject import MODULE as UPDATES
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.subject import MODULE as VENV
 
 # Every module that ensures something, by its name.
 SUBJECTS: dict[str, Ensuring] = {
-    one.module: one for one in (ACCESS, CUDA, STATE, LAUNCHERS, PTXAS, RUNTIME, UPDATES, VENV)
+    one.module: one for one in (ACCESS, CUDA, STATE, LAUNCHERS, PTXAS, RUNTIME, TUNING, UPDATES, VENV)
 }
 # The six specs of the Bootstrap suite, as they are numbered there.
 SPECS = ("prereqs", "cuda_toolchain", "vllm_venv", "vllm_runtime", "ptxas", "launchers")

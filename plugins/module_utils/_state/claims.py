@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import kernel, units
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import kernel, sysfs, units
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     UNIT_DIRECTORY,
     ControlSpec,
@@ -27,7 +27,8 @@ ONCE = ""
 
 def files_of(control: ControlSpec, role: str) -> list[File]:
     """All files a control owns: declared ones, unit files and the persisted kernel values."""
-    return [*control.files, *kernel.files_of(control, role), *(f for u in control.units for f in units.files_of(u))]
+    kernels = (*kernel.files_of(control, role), *sysfs.files_of(control, role))
+    return [*control.files, *kernels, *(f for u in control.units for f in units.files_of(u))]
 
 
 def check(controls: Iterable[ControlSpec], role: str) -> None:
@@ -70,6 +71,7 @@ def _claims(control: ControlSpec, role: str) -> Iterator[tuple[str, str]]:
     yield from ((f"probe {probe.name}", ONCE) for probe in control.probes)
     yield from ((f"kernel module {m.name.replace('-', '_')}", _yes(m.loaded)) for m in control.kernel_modules)
     yield from ((f"kernel value {kernel.dotted(s.name)}", kernel.normal(s.value)) for s in control.sysctls)
+    yield from ((f"value {value.path}", value.value) for value in control.sysfs)
     yield from ((f"path {mount.path}", "a directory") for mount in control.mounts)
     yield from ((f"mount {mount.path}", ONCE) for mount in control.mounts)
     for unit in control.units:

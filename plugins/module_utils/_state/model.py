@@ -103,6 +103,14 @@ class Sysctl:
 
 
 @dataclass(frozen=True)
+class SysValue:
+    """A value below /sys, now and at every boot."""
+
+    path: str
+    value: str
+
+
+@dataclass(frozen=True)
 class Mount:
     path: str
     source: str
@@ -166,6 +174,8 @@ class Assertion:
     steps: of a module that has the document planned and applied together with actions of its own.
     victim: (kind, name) of what they may take away, such as ("path", "/x"); the operator names it first.
     takes: what is the role's when they are begun, in the words of its record.
+    awaits: what makes it true outside of this run, such as "a reboot": drifted until then, and no failure.
+    blocked_by: the inventory variable, with the value to give it, that allows that.
     """
 
     name: str
@@ -177,6 +187,8 @@ class Assertion:
     steps: tuple[Step, ...] = ()
     victim: tuple[()] | tuple[str, str] = ()
     takes: str = ""
+    awaits: str = ""
+    blocked_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -196,6 +208,7 @@ class ControlSpec:
     settings: tuple[Setting, ...] = ()
     kernel_modules: tuple[KernelModule, ...] = ()
     sysctls: tuple[Sysctl, ...] = ()
+    sysfs: tuple[SysValue, ...] = ()
     mounts: tuple[Mount, ...] = ()
     probes: tuple[Probe, ...] = ()
     units: tuple[Unit, ...] = ()
@@ -238,6 +251,7 @@ class Sheet:
     """What planning one control collects; becomes the control's verdict.
 
     unmet: reasons for which a run fails at its end, whatever the operator allows. victims: (kind, name).
+    awaits: what makes the rest of it true outside of this run. blocked: what allows that, as the operator says it.
     """
 
     control: str
@@ -248,6 +262,8 @@ class Sheet:
     reasons: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     unmet: list[str] = field(default_factory=list)
+    awaits: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
 
     def differs(self, key: str, before: Value, after: Value, reason: str = "") -> None:
         self.changes.append(Change(key, before, after, reason))

@@ -33,6 +33,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     Probe,
     Setting,
     Sysctl,
+    SysValue,
     Unit,
     User,
 )
@@ -53,6 +54,8 @@ VALUE = re.compile(r"[\t -~]*[!-~][\t -~]*")
 SETTING = re.compile(r"[^\s=#]+")
 SEPARATOR = re.compile(r"[ \t]+|[ \t]*=[ \t]*")
 PROBE = re.compile(r"[A-Za-z0-9_./@-]+")
+SYS_PATH = re.compile(r"/sys/[A-Za-z0-9_./:,@+-]+")
+SYS_VALUE = re.compile(r"[!#$&(-\[\]-~](?:[ !#$&(-\[\]-~]*[!#$&(-\[\]-~])?")
 LINE = re.compile(r"[^\n\0]+")
 # Fields of fstab. A line that begins with # is a comment, and blanks and commas divide what follows the path.
 SOURCE = re.compile(r"[^#].*")
@@ -110,6 +113,7 @@ CONTROL_OPTIONS: dict[str, Any] = {
     "settings": _list(path=_PATH, name=_NEEDED, value=_NEEDED, separator={"type": "str", "default": " "}),
     "kernel_modules": _list(name=_NEEDED, loaded=_YES),
     "sysctls": _list(name=_NEEDED, value=_NEEDED),
+    "sysfs": _list(path=_PATH, value=_NEEDED),
     "mounts": _list(path=_PATH, source=_NEEDED, fstype=_NEEDED, options={**_names(), "default": ["defaults"]}),
     "probes": _list(
         name=_NEEDED,
@@ -230,6 +234,7 @@ def _control(entry: Mapping[str, Any], at: str, role: str) -> ControlSpec:
             )
             for v, p in each("sysctls")
         ),
+        sysfs=tuple(_sys_value(v, p) for v, p in each("sysfs")),
         mounts=tuple(_mount(m, p) for m, p in each("mounts")),
         probes=tuple(_probe(q, p) for q, p in each("probes")),
         units=tuple(_unit(u, p) for u, p in each("units")),
@@ -327,6 +332,12 @@ def _probe(entry: Mapping[str, Any], at: str) -> Probe:
         mend=tuple(entry["mend"]),
         otherwise=entry["otherwise"],
     )
+
+
+def _sys_value(entry: Mapping[str, Any], at: str) -> SysValue:
+    # Blanks and % mean something else in the line of tmpfiles.d that sets it at boot.
+    path = _match(SYS_PATH, _path(entry["path"], f"{at}.path"), f"{at}.path", "a path below /sys/")
+    return SysValue(path, _match(SYS_VALUE, entry["value"], f"{at}.value", "one line without %, \\ and quotes"))
 
 
 def _mount(entry: Mapping[str, Any], at: str) -> Mount:

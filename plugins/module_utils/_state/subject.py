@@ -36,6 +36,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     probes,
     record,
     settings,
+    sysfs,
     systems,
     units,
 )
@@ -61,6 +62,7 @@ class Seen:
     accounts: accounts.Seen
     paths: dict[str, paths.Seen | Unknown]
     kernel: kernel.Seen
+    sysfs: sysfs.Seen
     mounts: mounts.Seen
     settings: settings.Seen
     probes: probes.Seen
@@ -130,6 +132,7 @@ class EnsureState:
             ),
             found,
             kernel.observe(reader, document.role, controls),
+            sysfs.observe(reader, document.role, controls),
             mounts.observe(reader, [m for c in controls for m in c.mounts]),
             settings.observe(reader, [s for c in controls for s in c.settings]),
             probes.observe(reader, [p for c in controls for p in c.probes]),
@@ -228,6 +231,8 @@ class EnsureState:
             kernel.plan_module(module, seen.kernel, world, sheet)
         for sysctl in control.sysctls:
             kernel.plan_sysctl(sysctl, seen.kernel, world, sheet)
+        for value in control.sysfs:
+            sysfs.plan(value, seen.sysfs, sheet)
         for mount in control.mounts:
             if paths.plan_mount_point(mount.path, seen.paths, world, sheet):
                 mounts.plan(mount, self._directories.get(mount.path), seen.mounts, world, sheet)
@@ -240,7 +245,10 @@ class EnsureState:
                     continue
                 for step in assertion.steps:
                     sheet.will(step.action, step.target, *step.args)
-                if not assertion.steps and not assertion.victim:
+                if assertion.awaits:
+                    sheet.awaits.append(assertion.awaits)
+                    sheet.blocked += [assertion.blocked_by] if assertion.blocked_by else []
+                elif not assertion.steps and not assertion.victim:
                     sheet.unmet.append(assertion.reason or f"{assertion.name} is not as declared")
             elif assertion.state == "unknown":
                 sheet.is_unknown(assertion.reason or f"{assertion.name} could not be judged")
@@ -252,13 +260,15 @@ class EnsureState:
             # Nothing was looked at, so nothing is fine.
             return Control(control.id, "not_selected", reason="nothing is declared for it")
         victims = ", ".join(world.spelled(kind, name) for kind, name in sheet.victims)
-        blocked_by = f"{self.document.confirm_variable}: [{victims}]" if victims else ""
+        named = [f"{self.document.confirm_variable}: [{victims}]"] if victims else []
+        blocked_by = "; ".join(unique([*named, *sheet.blocked]))
         state: State = "drifted" if sheet.changes else "unknown" if sheet.unknown else "in_sync"
         cause = last.cause(control, self.document, state, blocked=bool(blocked_by))
         doubt = [f"who moved cannot be told: {last.distrust}"] if state == "drifted" and last.distrust else []
         reason = one_line("; ".join([*sheet.reasons, *sheet.unknown, *doubt]), 500)
         # What waits for the operator is no failure of the run. What else differs, or cannot be seen, is.
-        rest = [reason or "see its before and after"] if state == "drifted" and not victims else []
+        waits = bool(victims or sheet.awaits)
+        rest = [reason or "see its before and after"] if state == "drifted" and not waits else []
         return Control(control.id, state, tuple(sheet.changes), reason, blocked_by, cause, tuple(sheet.unmet or rest))
 
     # --- applying ---
@@ -316,6 +326,7 @@ class EnsureState:
             "change_setting": settings.change,
             "mend": probes.mend,
             "set_sysctl": kernel.set_sysctl,
+            "set_sysfs": sysfs.set_value,
             "comment_out": kernel.comment_out,
             "load_module": kernel.load_module,
             "unload_module": kernel.unload_module,

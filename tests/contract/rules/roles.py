@@ -36,6 +36,8 @@ CONTROL_KEYS = {"id", "title", "severity", "rationale", "references", "remedy", 
 SEVERITIES = ("critical", "high", "medium", "low", "info")
 # Run on the controller or decide only: they cost no call on a node.
 FREE = {"import_tasks", "include_tasks", "import_role", "include_role", "meta", "assert", "fail", "debug", "set_fact"}
+# Happens only on a host that is named, and only when it is owed: a node in sync pays nothing for it.
+FREE |= {"reboot"}
 FACTS = {"nusy.dgx_spark.spark_facts", "setup", "gather_facts"}
 MOST_CALLS = 2
 TAKEN = {"ansible", "spark"}
@@ -44,6 +46,7 @@ MAGIC = {"group_names", "inventory_hostname", "play_hosts", "playbook_dir", "rol
 JUDGES = {
     "nusy.dgx_spark.access": "plugins/module_utils/_access/model.py",
     "nusy.dgx_spark.cuda_toolchain": "plugins/module_utils/_cuda/model.py",
+    "nusy.dgx_spark.kernel_tuning": "plugins/module_utils/_tuning/model.py",
     "nusy.dgx_spark.launchers": "plugins/module_utils/_suite/model.py",
     "nusy.dgx_spark.ptxas_environment": "plugins/module_utils/_ptxas/subject.py",
     "nusy.dgx_spark.updates": "plugins/module_utils/_updates/subject.py",

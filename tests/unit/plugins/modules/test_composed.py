@@ -19,6 +19,7 @@ from documented import options_of
 PACKAGE = "ansible_collections.nusy.dgx_spark.plugins.modules"
 GIVEN: dict[str, dict[str, Any]] = {
     "access": {},
+    "kernel_tuning": {"host": "here", "parameters": ["nusy.test=1"], "sysctls": {"vm.max_map_count": 1048577}},
     "launchers": {"suite": LookupModule().run([])[0], "binaries": {"PY_BIN": "/nonexistent/python"}},
     "ptxas_environment": {"venv": "/nonexistent"},
     "vllm_runtime": {"venv": "/nonexistent", "imports": ["torch"]},
