@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
                 why = " ".join(str(error).split())
                 time.sleep(PAUSE_SECONDS)
                 continue
-            if again.get("access", {}).get("pending") or again.get("unreachable"):
+            if again.get("access", {"pending": True})["pending"]:
                 why = str(again.get("msg") or "the new connection is no new login (a connection that is kept open?)")
                 time.sleep(PAUSE_SECONDS)
                 continue

@@ -57,9 +57,11 @@ class Site:
             },
         }
 
-    def run(self, *, check: bool = False, on: testing.Machine | None = None, **extra: Any) -> testing.PlayResult:
+    def run(
+        self, *, check: bool = False, on: testing.Machine | None = None, env: dict[str, str] | None = None, **extra: Any
+    ) -> testing.PlayResult:
         machines = [on] if on else self.machines
-        options = {"check": check, "report": True, "extra": {**self.extra, **extra}}
+        options = {"check": check, "report": True, "extra": {**self.extra, **extra}, "env": env}
         return testing.ansible_playbook(PLAY, machines, self.directory, **options)
 
 
@@ -326,6 +328,25 @@ def test_what_overrides_the_drop_in_is_named_with_its_place(site: Site) -> None:
     assert "take X11Forwarding out of" in error(failed, first)["fix"]
     first.shell("rm /etc/ssh/sshd_config.d/90-match.conf")
     second.shell("rm /etc/ssh/sshd_config.d/00-before.conf")
+
+
+# --- other ways to come in --------------------------------------------------------------------
+
+
+def test_a_server_that_systemd_starts_for_each_login_is_changed_and_proven(site: Site) -> None:
+    """By ssh.socket nothing runs that could be reloaded; the port is the socket's."""
+    second = site.machines[1]
+    second.shell("systemctl -q disable --now ssh.service; systemctl -q enable --now ssh.socket")
+    done = site.run(on=second, access_ssh_max_auth_tries=3).assert_ok()
+    assert drifted(done, second) == {"access/ssh_limits"} and not second.ok("test", "-e", ARMED)
+    assert "maxauthtries 3" in second.run("sshd", "-T")
+    second.shell("systemctl -q disable --now ssh.socket; systemctl -q enable --now ssh.service")
+
+
+def test_over_mitogen_a_new_login_is_one_too(site: Site) -> None:
+    second = site.machines[1]
+    done = site.run(on=second, env={**testing.MITOGEN, "ANSIBLE_STRATEGY": "mitogen_linear"}).assert_ok()
+    assert drifted(done, second) == {"access/ssh_limits"} and not second.ok("test", "-e", ARMED)
 
 
 # --- the way back -----------------------------------------------------------------------------
