@@ -2,12 +2,13 @@
 """That module calls are counted rightly, and those of every role are.
 
 The promise of at most two for each role is held against clean checks of whole nodes, where those are
-made anyway: in test_site.py, test_runtime_roles.py and test_updates.py.
+made anyway: in test_site.py, test_runtime_roles.py, test_updates.py and test_nvidia.py.
 """
 
 from __future__ import annotations
 
 import calls
+import test_nvidia
 import test_runtime_roles
 import test_updates
 import testing
@@ -16,7 +17,7 @@ from host import REPO
 
 
 def test_every_role_is_counted_in_a_clean_check():
-    counted = whole_site.ROLES | {*test_runtime_roles.ROLES, *test_updates.ROLES}
+    counted = whole_site.ROLES | {*test_runtime_roles.ROLES, *test_updates.ROLES, *test_nvidia.ROLES}
     assert counted == {path.name for path in (REPO / "roles").iterdir()}
 
 

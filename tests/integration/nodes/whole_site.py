@@ -54,8 +54,8 @@ EXTRA = {
     | dict.fromkeys(("NVIDIA_SMI_BIN", "NVCC_BIN", "CUOBJDUMP_BIN", "NVDISASM_BIN"), ""),
     "spark_local": False,
 }
-# Roles with a story of their own, in test_runtime_roles.py, test_updates.py and test_access.py.
-ELSEWHERE = ("vllm_runtime", "launchers", "updates", "access")
+# Roles with a story of their own: test_runtime_roles.py, test_updates.py, test_access.py, test_nvidia.py.
+ELSEWHERE = ("vllm_runtime", "launchers", "updates", "access", "nvidia_toolkit")
 CONTROLS = {
     "prereqs/packages_tools",
     "prereqs/packages_build",

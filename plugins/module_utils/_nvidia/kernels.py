@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Will the GPU be there after the next boot? Kernel and modules are two packages, and there is no DKMS.
+
+The gate of every reboot: ``gaps(next_kernel(reader))`` and ``audit(reader)`` have to be empty.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cmp_to_key
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import Kernel
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.versions import compare_versions
+
+FIND = "/usr/bin/find"
+DPKG = "/usr/bin/dpkg"
+GRUB = "/etc/default/grub"
+_DEFAULT = re.compile(r"^\s*GRUB_DEFAULT=[\"']?([^\"'\s#]*)", re.MULTILINE)
+
+
+def running_kernel(reader: Reader, release: str = "") -> Kernel | Unknown:
+    return _kernel(reader, release or os.uname().release)
+
+
+def next_kernel(reader: Reader) -> Kernel | Unknown:
+    """The one that boots next: the highest, which is what GRUB's first entry stands for."""
+    try:
+        chosen = _DEFAULT.findall(reader.read(GRUB) or "")
+        names = reader.listdir("/boot") or ()
+    except Unreadable as error:
+        return Unknown(str(error))
+    if chosen and chosen[-1] != "0":
+        return Unknown(f"GRUB_DEFAULT={chosen[-1]} in {GRUB} chooses the kernel of the next boot")
+    releases = [name[len("vmlinuz-") :] for name in names if re.match(r"vmlinuz-[0-9]", name)]
+    if not releases:
+        return Unknown("there is no kernel in /boot")
+    try:
+        return _kernel(reader, max(releases, key=cmp_to_key(compare_versions)))
+    except ValueError as error:
+        return Unknown(f"kernels in /boot: {error}")
+
+
+def _kernel(reader: Reader, release: str) -> Kernel | Unknown:
+    folder = f"/lib/modules/{release}"
+    try:
+        there = reader.stat(f"/usr{folder}") is not None or reader.stat(folder) is not None
+        image, initrd = (_filled(reader, f"/boot/{name}-{release}") for name in ("vmlinuz", "initrd.img"))
+    except Unreadable as error:
+        return Unknown(str(error))
+    if not there:
+        return Kernel(release, False, image, initrd)
+    done = reader.run([FIND, "-L", folder, "-name", "nvidia.ko*", "-type", "f"], timeout=30)
+    if not done.ok:
+        return Unknown(f"{FIND} {done.ending}: {one_line(done.said())}")
+    return Kernel(release, bool(done.out.strip()), image, initrd)
+
+
+def _filled(reader: Reader, path: str) -> bool:
+    found = reader.stat(path)
+    return found is not None and found.size > 0
+
+
+def audit(reader: Reader) -> str:
+    """What dpkg has left half done; empty is good."""
+    done = reader.run([DPKG, "--audit"], timeout=60)
+    return one_line(done.out or (f"dpkg --audit {done.ending}" if done.rc is None else ""))
