@@ -117,3 +117,12 @@ def test_templates_find_the_filters_by_full_name_and_ansible_doc_knows_them() ->
     names = [f"nusy.dgx_spark.{path.stem}" for path in sorted((REPOSITORY / "plugins/filter").glob("*.py"))]
     documents = json.loads(subprocess.run([tools / "ansible-doc", "-t", "filter", "-j", *names], **run).stdout)
     assert sorted(documents) == names
+
+
+def test_osv_rows() -> None:
+    affected = [{"package": {"ecosystem": "PyPI", "name": "torch"}, "versions": ["2.10.0"]}]
+    (row,) = filtered([{"id": "X-1", "affected": affected}], "osv_rows")
+    assert (row["id"], row["subject"], row["range"]) == ("x_1_torch", "python:torch", "==2.10.0")
+    assert "nusy.dgx_spark.osv_rows: the advisories are dict" in refusal({}, "osv_rows")
+    assert "nusy.dgx_spark.osv_rows: entry 0 is no OSV advisory" in refusal([1], "osv_rows")
+    assert "nusy.dgx_spark.osv_rows: " in refusal([{"id": "X-1", "affected": ["x"]}], "osv_rows")

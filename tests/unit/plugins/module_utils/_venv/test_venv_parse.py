@@ -102,6 +102,17 @@ def test_a_blocked_release_is_refused_with_its_reason(versions: list[str], locke
     assert error.value.problem.found.startswith("line 2: torch==")
 
 
+def test_what_the_version_matrix_knows_is_refused_and_a_site_may_know_better() -> None:
+    stages = [stage("a", f"torch==2.10.0+cu130 --hash=sha256:{'0' * 64}")]
+    with pytest.raises(InputError) as error:
+        declare(stages=stages)
+    assert error.value.problem.why.startswith("Clusters hang")
+    assert error.value.problem.fix == "lock 2.9.1, or 2.11 or newer; it is row torch_2_10_0_hangs of the version matrix"
+    row = {"id": "torch_2_10_0_hangs", "subject": "python:torch", "range": "==2.10.0", "verdict": "known_good"}
+    row = {**row, "why": "One node alone does not hang", "source": "us"}
+    assert declare(stages=stages, version_matrix=[row]).packages == {"torch": "2.10.0+cu130"}
+
+
 def test_the_digest_is_of_what_is_installed_and_of_nothing_else() -> None:
     first = declare().digest("aarch64")
     spelled = stage(lock=f"# comment\n\nTORCH==2.13.0 \\\n  --hash=sha256:{A}\n", index_url="https://u:p@example.org")
