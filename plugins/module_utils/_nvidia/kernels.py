@@ -56,7 +56,8 @@ def _kernel(reader: Reader, release: str) -> Kernel | Unknown:
         return Unknown(str(error))
     if not there:
         return Kernel(release, False, image, initrd)
-    done = reader.run([FIND, "-L", folder, "-name", "nvidia.ko*", "-type", "f"], timeout=30)
+    # Not through links: "build" in there leads to all the headers.
+    done = reader.run([FIND, f"{folder}/", "-name", "nvidia.ko*", "-not", "-type", "d"], timeout=30)
     if not done.ok:
         return Unknown(f"{FIND} {done.ending}: {one_line(done.said())}")
     return Kernel(release, bool(done.out.strip()), image, initrd)

@@ -48,8 +48,8 @@ class Node(FakeNode):
         self.docker: dict[str, str] = {}
 
     def tool_find(self, args: list[str]) -> tuple[int, str, str]:
-        folder = args[1]
-        return 0, f"{folder}/nvidia.ko\n" if folder.rpartition("/")[2] in self.modules_of else "", ""
+        release = args[0].rstrip("/").rpartition("/")[2]
+        return 0, f"{args[0]}kernel/nvidia.ko\n" if release in self.modules_of else "", ""
 
     def tool_dpkg(self, args: list[str]) -> tuple[int, str, str]:
         return (0, self.audit, "") if args == ["--audit"] else super().tool_dpkg(args)
