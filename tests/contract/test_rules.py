@@ -144,6 +144,7 @@ BREAKS = [
     ("kernel_roles_run_in_virtual_machines", HANDLERS, "", "- {name: x, ansible.builtin.command: hwclock -w}", "the clock"),
     ("kernel_roles_run_in_virtual_machines", HANDLERS, "", "- name: x\n  community.general.timezone: {name: UTC}", "the clock"),
     ("kernel_roles_run_in_virtual_machines", TASKS, "", "- name: x\n  nusy.dgx_spark.md_array: {}", "arrays"),
+    ("kernel_roles_run_in_virtual_machines", TASKS, "", "- name: x\n  nusy.dgx_spark.memory_guard: {}", "memory limits"),
     ("kernel_roles_run_in_virtual_machines", ROLE + "templates/demo.service.j2", "", "MemoryMax={{ x }}", "memory limits"),
     ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "kernel_modules: [{name: x}]", "lacks demo"),
     ("kernel_roles_run_in_virtual_machines", "tests/nodes/testing.py", "= ()", "= ('demo',)", "could run in a container"),

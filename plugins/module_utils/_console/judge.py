@@ -18,6 +18,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import C
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.subject import MODULE as CUDA
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.subject import MODULE as NVIDIA
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard.subject import MODULE as MEMORY
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.subject import MODULE as PTXAS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.subject import MODULE as RUNTIME
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import claims, files, parse, record
@@ -29,7 +30,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.subject impor
 
 # Every module that ensures something, by its name.
 SUBJECTS: dict[str, Ensuring] = {
-    one.module: one for one in (ACCESS, CUDA, STATE, LAUNCHERS, NVIDIA, PTXAS, RUNTIME, TUNING, UPDATES, VENV)
+    one.module: one for one in (ACCESS, CUDA, STATE, LAUNCHERS, MEMORY, NVIDIA, PTXAS, RUNTIME, TUNING, UPDATES, VENV)
 }
 # The six specs of the Bootstrap suite, as they are numbered there.
 SPECS = ("prereqs", "cuda_toolchain", "vllm_venv", "vllm_runtime", "ptxas", "launchers")

@@ -87,9 +87,11 @@ def _engine(at: str, given: object) -> Engine:
     kept, cache = _kept(at, given, nodes)
     parts = [Part("weights", weights, f"weights_gib{shared}"), kept]
     for option, allowed in ALLOWED_GIB.items():
-        if option == "graphs_gib" and _flag(f"{at}.enforce_eager", given.get("enforce_eager", False)):
-            continue
         said = option in given
+        if option == "graphs_gib" and _flag(f"{at}.enforce_eager", given.get("enforce_eager", False)):
+            if said:
+                raise _wrong(f"{at}.{option}", "nothing beside enforce_eager, which captures no graphs", given[option])
+            continue
         size = _bytes(f"{at}.{option}", given.get(option, allowed))
         parts.append(Part(WHAT[option], size, option if said else f"assumed; {option} says it", not said))
     return Engine(name, tuple(parts), kept.bytes, cache)

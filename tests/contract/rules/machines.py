@@ -26,6 +26,8 @@ TRACES = {
 }
 # Options and modules that name values of the kernel; only those below net belong to a container.
 SYSCTL_MODULES = {"ansible.posix.sysctl", "sysctl"}
+# Modules that make such things by themselves, and what.
+MODULES = {"nusy.dgx_spark.memory_guard": "memory limits"}
 FOLDERS = ("tasks", "handlers", "vars", "defaults", "templates", "files")
 CONTAINER_TESTS = "tests/nodes/testing.py"
 LEFT_OUT = "NEED_A_KERNEL"
@@ -42,6 +44,8 @@ def needs_a_kernel(tree: Tree, role: Path) -> str:
                 if found := re.search(pattern, text):
                     return f"{what} ({tree.relative(path)}: {found.group().strip()})"
     for task in (*tree.role_tasks(role), *tree.role_handlers(role)):
+        if task.module in MODULES:
+            return f"{MODULES[task.module]} ({task.where}: {task.module})"
         names = [task.arguments.get("name")] if task.module in SYSCTL_MODULES else []
         for found in (*names, *_sysctls(task.body)):
             if not re.match(r"net[./]", str(found)):

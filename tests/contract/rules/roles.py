@@ -49,6 +49,7 @@ JUDGES = {
     "nusy.dgx_spark.kernel_tuning": "plugins/module_utils/_tuning/model.py",
     "nusy.dgx_spark.launchers": "plugins/module_utils/_suite/model.py",
     "nusy.dgx_spark.nvidia_toolkit": "plugins/module_utils/_nvidia/model.py",
+    "nusy.dgx_spark.memory_guard": "plugins/module_utils/_guard/model.py",
     "nusy.dgx_spark.ptxas_environment": "plugins/module_utils/_ptxas/subject.py",
     "nusy.dgx_spark.updates": "plugins/module_utils/_updates/subject.py",
     "nusy.dgx_spark.vllm_runtime": "plugins/module_utils/_runtime/model.py",

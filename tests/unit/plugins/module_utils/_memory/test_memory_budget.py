@@ -186,6 +186,7 @@ def test_each_engine_that_could_give_way_is_named():
         (main(kv_cache_dtype="nvfp4"), r"engines\[0\]\.kv_cache_dtype"),
         (main(kv_cache_gib=3), r"engines\[0\]\.config: nothing beside kv_cache_gib"),
         (main(enforce_eager="yes"), r"engines\[0\]\.enforce_eager"),
+        (main(enforce_eager=True, graphs_gib=1), r"engines\[0\]\.graphs_gib: nothing beside enforce_eager"),
         (main(weight_gib=3), r"is weights_gib meant\?"),
     ],
 )

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine whose memory is used up goes on answering, and what used it up is what goes.
+
+One story: what happens without the role → bare check → apply → empty check → the same load again → every
+control broken by hand. The machine has 1 GiB and is emulated; what it shows is the order of things, not their speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pressure
+import pytest
+import testing
+
+NOTHING = {"weights_gib": 0.1, "kv_cache_gib": 0.0, "activation_gib": 0.0, "enforce_eager": True, "process_gib": 0.0}
+GREEDY = {"name": "greedy", "unit": "greedy.service", **NOTHING}
+SLOW = {"name": "slow", "unit": "slow.service", **NOTHING}
+HUGE = {"name": "huge", "unit": "huge.service", **NOTHING, "weights_gib": 9.0}
+DECLARED = {
+    "engines": [GREEDY, SLOW],
+    "reserve_gib": 0.2,
+    "page_cache_gib": 0.1,
+    "load_free_gib": 0.05,
+    "load_seconds": 1,
+    "swap": "off",
+    # Of this machine 4 and 2 % of all memory, which is what earlyoom 1.7 goes by. 1.8 goes by what is available and
+    # what programs have, without what is hidden from it.
+    "term_percent": 12.0,
+    "kill_percent": 6.0,
+}
+CONFIRM = ["/swap.img", "slow.service"]
+CONTROLS = {"budget", "killer_settings", "killer", "system_protected", "engines", "load_guard", "swap", "pressure",
+            "file_extra"}  # fmt: skip
+PLAY = [{"hosts": "spark", "gather_facts": False, "roles": ["nusy.dgx_spark.memory_guard"]}]
+# For how long the engine may take all there is.
+AT_MOST = 30.0
+# A session answers within three times its slowest answer when nothing happens.
+TIMES = 3
+# Swap that is there from the beginning, as DGX OS has it, and an engine that somebody has started.
+BEFORE = """
+dd if=/dev/zero of=/swap.img bs=1M count=16 status=none; chmod 0600 /swap.img; mkswap -q /swap.img
+echo '/swap.img none swap sw 0 0' >> /etc/fstab
+printf '[Service]\\nExecStart=/usr/bin/sleep infinity\\n' > {units}/slow.service
+sed s/greedy/huge/ {units}/greedy.service > {units}/huge.service
+systemctl daemon-reload; systemctl start swap.img.swap slow.service
+"""
+UNITS = "/etc/systemd/system"
+
+
+class Story:
+    def __init__(self, machine: Any, directory: Path) -> None:
+        self.machine = machine
+        self.directory = directory
+        self.runs: dict[str, testing.PlayResult] = {}
+
+    def run(self, name: str, *, check: bool, **more: Any) -> dict[str, dict[str, Any]]:
+        """Runs the role; its verdicts by the last part of their names."""
+        extra = {f"memory_guard_{option}": value for option, value in {**DECLARED, **more}.items()}
+        done = testing.ansible_playbook(PLAY, [self.machine], self.directory, check=check, extra=extra)
+        (result,) = done.of(action="memory_guard")
+        self.runs[name] = done
+        return {control["id"].partition("/")[2]: control for control in result["result"].get("controls", [])}
+
+    def drifted(self, name: str, **more: Any) -> set[str]:
+        verdicts = self.run(name, check=True, **more)
+        self.runs[name].assert_ok()
+        assert set(verdicts) == CONTROLS
+        return {name for name, control in verdicts.items() if control["state"] != "in_sync"}
+
+    def score(self, unit: str) -> str:
+        return self.machine.shell(f"cat /proc/$(systemctl show -P MainPID {unit})/oom_score_adj").strip()
+
+    def log(self, unit: str) -> str:
+        return self.machine.run("journalctl", "--unit", unit, "--no-pager", "--output=cat")
+
+
+@pytest.fixture(scope="module")
+def idle(machine: Any) -> pressure.Seen:
+    pressure.prepare(machine)
+    return pressure.idle(machine, 8)
+
+
+@pytest.fixture(scope="module")
+def story(machine: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    return Story(machine, tmp_path_factory.mktemp("memory"))
+
+
+def test_without_the_role_others_are_killed_or_nobody_gets_an_answer(story, idle):
+    """The load is one that hurts: else the proof below would prove nothing."""
+    seen = pressure.under_pressure(story.machine, AT_MOST)
+    print(f"idle: {idle}\nwithout: {seen}")
+    assert seen.died or max(seen.open_session) > TIMES * max(idle.open_session), str(seen)
+    story.machine.reset()
+    pressure.prepare(story.machine)
+    story.machine.shell(BEFORE.format(units=UNITS))
+
+
+def test_a_check_of_a_bare_machine_predicts_what_apply_does(story):
+    machine = story.machine
+    before = story.run("bare", check=True)
+    story.runs["bare"].assert_ok()
+    assert {name for name, control in before.items() if control["state"] == "in_sync"} == {"budget", "file_extra"}
+    assert before["swap"]["blocked_by"] == "memory_guard_confirm: [/swap.img]"
+    assert before["engines"]["blocked_by"] == "memory_guard_confirm: [slow.service]"
+    assert not machine.ok("test", "-e", f"{UNITS}/earlyoom.service.d")
+    logged_in = machine.run("systemctl", "show", "-P", "MainPID", "ssh.service")
+    done = story.run("apply", check=False, confirm=CONFIRM)
+    story.runs["apply"].assert_ok()
+    for name in CONTROLS:
+        assert [done[name][side] for side in ("before", "after")] == [
+            before[name][side] for side in ("before", "after")
+        ]
+    # Nobody was logged out for it.
+    assert machine.run("systemctl", "show", "-P", "MainPID", "ssh.service") == logged_in
+    assert story.drifted("clean") == set() and story.runs["clean"].changed == []
+    # One call, as it is promised of every role.
+    assert [entry["action"] for entry in story.runs["clean"].tasks] == ["nusy.dgx_spark.memory_guard"]
+
+
+def test_the_kernel_has_what_was_declared(story):
+    machine = story.machine
+    units = ("earlyoom", "ssh", "systemd-logind", "slow")
+    assert [story.score(f"{name}.service") for name in units] == ["-1000", "-1000", "-900", "500"]
+    for path, value in (
+        ("system.slice/ssh.service/memory.min", f"{32 << 20}"),
+        ("user.slice/memory.min", f"{128 << 20}"),
+        ("nusy.slice/nusy-engines.slice/memory.swap.max", "0"),
+        ("nusy.slice/nusy-engines.slice/slow.service/memory.oom.group", "1"),
+    ):
+        assert machine.read(f"/sys/fs/cgroup/{path}") == f"{value}\n"
+    # A login has the ordinary score, though its sshd is the last to be killed.
+    assert machine.outside.run("cat /proc/self/oom_score_adj").stdout.strip() == "0"
+    for unit in ("earlyoom.service", "spark-pressure-watch.service", "spark-load-guard@greedy.service"):
+        told = machine.run("systemd-analyze", "security", "--no-pager", unit, check=False)
+        assert float(told.rpartition("exposure level for ")[2].split()[1]) <= 2.0, told
+    assert machine.read("/proc/swaps").splitlines()[1:] == []
+    assert not machine.ok("systemctl", "start", "swap.img.swap")
+
+
+def test_under_pressure_the_engine_goes_alone_and_the_machine_answers(story, idle):
+    seen = pressure.under_pressure(story.machine, AT_MOST)
+    print(f"idle: {idle}\nwith: {seen}")
+    assert seen.died == [] and 0 < seen.took < AT_MOST, str(seen)
+    assert "sending SIGTERM" in story.log("earlyoom.service")
+    assert "the time is up" in story.log("spark-load-guard@greedy.service")
+    assert max(seen.open_session) <= TIMES * max(idle.open_session), f"{seen}; idle: {idle}"
+    assert max(seen.new_session) <= TIMES * max(idle.new_session), f"{seen}; idle: {idle}"
+
+
+DROPIN = UNITS + "/{}.d/50-nusy-memory_guard.conf"
+DAMAGE = {
+    "killer_settings": f"sed -i 's/-m 12,6/-m 1,1/' {DROPIN.format('earlyoom.service')}",
+    "killer": "systemctl disable --quiet --now earlyoom.service",
+    "system_protected": "echo 0 > /proc/$(systemctl show -P MainPID systemd-logind)/oom_score_adj; "
+    "echo 0 > /sys/fs/cgroup/user.slice/memory.min",
+    "engines": f"rm {DROPIN.format('greedy.service')}",
+    "load_guard": "sed -i 's/^PAUSE = .*/PAUSE = 0.0/' /usr/local/libexec/nusy/spark-load-guard",
+    "pressure": "systemctl disable --quiet --now spark-pressure-watch.service",
+    "swap": "systemctl unmask --quiet swap.img.swap; systemctl start swap.img.swap",
+    "file_extra": f"echo Nice=19 >> {DROPIN.format('systemd-logind.service')}",
+}
+
+
+def test_what_is_broken_by_hand_is_named_alone_and_repaired(story):
+    """All but the budget, which is broken by declaring more."""
+    for damage in DAMAGE.values():
+        story.machine.shell(damage)
+    assert story.drifted("damaged") == set(DAMAGE)
+    story.run("repair", check=False, confirm=CONFIRM)
+    story.runs["repair"].assert_ok()  # it has looked again, and nothing was left
+    assert story.score("systemd-logind") == "-900" and story.score("earlyoom") == "-1000"
+
+
+def test_an_engine_that_does_not_fit_fails_the_run_and_does_not_start(story):
+    machine = story.machine
+    verdicts = story.run("huge", check=False, engines=[GREEDY, SLOW, HUGE])
+    assert story.runs["huge"].rc != 0 and verdicts["budget"]["state"] == "drifted"
+    (result,) = story.runs["huge"].of(action="memory_guard")
+    assert "GiB too much" in result["result"]["msg"] and "-9.00 GiB  huge: weights" in result["result"]["msg"]
+    assert not machine.ok("systemctl", "start", "huge.service")
+    assert "not started: it needs 9.00 GiB" in story.log("spark-load-guard@huge.service")
+    assert not machine.ok("systemctl", "is-active", "huge.service")
+
+
+def test_the_other_killer_takes_over_alone(story):
+    machine = story.machine
+    story.run("oomd", check=False, killer="systemd-oomd")
+    story.runs["oomd"].assert_ok()
+    assert machine.ok("systemctl", "is-active", "systemd-oomd.service")
+    assert not machine.ok("systemctl", "is-active", "earlyoom.service")
+    assert "/nusy.slice/nusy-engines.slice" in machine.run("oomctl")
