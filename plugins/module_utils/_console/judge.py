@@ -17,8 +17,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.subject import MODULE as CUDA
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.subject import MODULE as NVIDIA
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard.subject import MODULE as MEMORY
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.subject import MODULE as NVIDIA
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.subject import MODULE as PTXAS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.subject import MODULE as RUNTIME
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import claims, files, parse, record

@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import calls
 import identity
 import pytest
 import testing
 import yaml
 from host import REPO, SUBNET, run
 
+ROLES = ("access",)
 ROLE = REPO / "roles" / "access"
 CONTROLS = {one["id"] for one in yaml.safe_load((ROLE / "meta" / "controls.yml").read_text())["controls"]}
 DROPIN = "/etc/ssh/sshd_config.d/00-nusy.conf"
@@ -139,10 +141,12 @@ def test_a_check_predicts_what_the_run_does(site: Site) -> None:
 
 def test_a_second_run_changes_nothing_and_a_check_is_empty(site: Site) -> None:
     assert site.run().assert_ok().changed == []
+    before = {machine.name: calls.as_root(machine.name) for machine in site.machines}
     clean = site.run(check=True).assert_ok()
     assert clean.changed == []
     for machine in site.machines:
         assert drifted(clean, machine) == set() and set(controls(clean, machine)) == CONTROLS
+        calls.keep_the_promise(clean, machine, ROLES, calls.as_root(machine.name) - before[machine.name])
 
 
 def test_ssh_audit_finds_nothing_to_fail_or_warn_about(site: Site) -> None:
