@@ -79,9 +79,9 @@ def ways(mitogen: str) -> tuple[Way, ...]:
         "--check",
         *EXTRA,
         "--skip-tags",
-        "access,cuda_toolchain,vllm_venv,vllm_runtime,launchers",
+        ",".join(("access,cuda_toolchain,vllm_venv,vllm_runtime,launchers", *testing.NEED_A_KERNEL)),
     )
-    whole = (*ansible, "site.yml", "--check", *SITE)
+    whole = (*ansible, "site.yml", "--check", *SITE, "--skip-tags", ",".join(testing.NEED_A_KERNEL))
     stock = (*ansible, "tests/bench/stock/check.yml", "--check", *EXTRA[:2])
     by_mitogen = {"ANSIBLE_STRATEGY_PLUGINS": mitogen, "ANSIBLE_STRATEGY": "mitogen_linear"}
     # The stock tasks are not charged for our report.
