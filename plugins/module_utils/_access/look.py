@@ -23,6 +23,13 @@ SYSTEMCTL = "/usr/bin/systemctl"
 # A network of its own, in which nobody is and nothing is lost when its only process ends.
 ALONE = ("/usr/bin/unshare", "--net", "--", "/bin/sh", "-c")
 LOOPBACK = "127.0.0.1"
+# sshd answers only where it has this folder, which comes and goes with its units: by a socket it may not be there.
+EMPTY = "/run/sshd"
+SEEN_ALONE = (
+    *("/usr/bin/unshare", "--mount", "--", "/bin/sh", "-c"),
+    f'mount -t tmpfs none /run && mkdir {EMPTY} && exec "$@"',
+    "sh",
+)
 # Whoever is not named: what holds for them holds for all that no Match block is about.
 ANYBODY = "nobody"
 
@@ -116,6 +123,11 @@ def _ssh(wanted: Declared, here: Login | None, skipped: Sequence[str], reader: R
     )
 
 
+def sshd(reader: Reader) -> list[str]:
+    """How to ask it. The folder that it lacks is made for itself alone."""
+    return [*(SEEN_ALONE if reader.stat(EMPTY) is None else ()), SSHD]
+
+
 def _counts(name: str) -> bool:
     return name.endswith(".conf")
 
@@ -126,7 +138,7 @@ def _effective(user: str, here: Login | None, reader: Reader, text: str = "") ->
     local = here.local if here else LOOPBACK
     port = here.port if here else 22
     who = f"user={user},host={address},addr={address},laddr={local},lport={port}"
-    done = reader.run([SSHD, "-T", *(["-f", "/dev/stdin"] if text else []), "-C", who], stdin=text)
+    done = reader.run([*sshd(reader), "-T", *(["-f", "/dev/stdin"] if text else []), "-C", who], stdin=text)
     if not done.ok:
         return f"sshd -T {done.ending}: {one_line(done.said())}"
     return ssh.effective(done.out)

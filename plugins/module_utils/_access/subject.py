@@ -18,12 +18,12 @@ from typing import Any
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access import firewall, guard, ssh
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.guard import Login
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.look import (
-    SSHD,
     SYSTEMCTL,
     SeenFirewall,
     SeenSsh,
     look_at_firewall,
     look_at_ssh,
+    sshd,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.model import (
     CONTROLS,
@@ -187,7 +187,7 @@ def apply_ssh(_step: Step, reader: Reader, writer: Writer, *, seen: SeenSsh, her
         # The unit that undoes comes before ssh.service at a boot: to wait for this would be to wait for itself.
         guard.arm(here, seconds, "ssh", [reload % "--no-block"], [ssh.DROPIN], reader, writer)
     writer.write(ssh.DROPIN, seen.text, mode=MODE, uid=0, gid=0)
-    for argv in ([SSHD, "-t"], ["/bin/sh", "-c", reload % "--quiet"]):
+    for argv in ([*sshd(reader), "-t"], ["/bin/sh", "-c", reload % "--quiet"]):
         done = writer.run(argv)
         if not done.ok:
             _undo(writer, here)

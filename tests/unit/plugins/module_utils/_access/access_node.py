@@ -40,6 +40,7 @@ class AccessNode(FakeNode):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.put("/run/sshd", kind="directory", mode=0o755)
         for path in ("/usr/sbin/sshd", firewall.NFT):
             self.put(path)
         self.put(ssh.MAIN, f"Include {ssh.FOLDER}/*.conf\nX11Forwarding yes\n")
@@ -82,7 +83,7 @@ class AccessNode(FakeNode):
     def run(self, argv: Any, *, timeout: float = 10.0, env: Any = None, stdin: str = "") -> Any:
         self.ran.append(list(argv))
         self.stdin = stdin
-        if argv[0] == "/usr/sbin/sshd" and "-T" in argv:
+        if "/usr/sbin/sshd" in argv and "-T" in argv:
             self.user_asked = argv[-1].split(",")[0].removeprefix("user=")
             text = stdin or self.files[ssh.MAIN].text
             self.tool_sshd_T = "\n".join(f"{k} {v}" for k, v in {**COMPILED, **self._first(text)}.items())

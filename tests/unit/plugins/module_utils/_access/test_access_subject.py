@@ -255,6 +255,20 @@ def test_without_root_and_without_a_server_nothing_is_known():
     assert set(states(plan).values()) == {"unknown"} and plan.steps == ()
 
 
+def test_an_sshd_without_its_folder_is_asked_where_it_has_one():
+    node = AccessNode()
+    del node.files["/run/sshd"]
+    asked = [argv for argv in _asked(node) if "-T" in argv]
+    assert asked and all(argv[0] == "/usr/bin/unshare" and "/usr/sbin/sshd" in argv for argv in asked)
+    assert "/run/sshd" not in node.files
+    assert not [argv for argv in _asked(AccessNode()) if "-T" in argv and argv[0] != "/usr/sbin/sshd"]
+
+
+def _asked(node: AccessNode) -> list[list[str]]:
+    declared(firewall={"enabled": False}).plan(node)
+    return node.ran
+
+
 def test_where_the_run_comes_from_is_always_let_in():
     node = AccessNode()
     run(node, confirm=["firewall"], firewall={"ssh_from": ["10.0.0.0/24"]})
