@@ -102,7 +102,7 @@ LAYERS = (
         "contract",
         "what the tree promises is what it holds: specs, defaults, catalogues, names, documents",
         (pytest("contract", "tests/contract"),),
-        (present("tests/contract"),),
+        (present("tests/contract"), tool("systemd-analyze", "systemd")),
     ),
     Layer(
         "static",

@@ -26,7 +26,7 @@ CALLBACKS = Path(__file__).parent / "callback_plugins"
 MITOGEN = {"ANSIBLE_STRATEGY_PLUGINS": str(Path(ansible_mitogen.__file__).parent / "plugins" / "strategy")}
 # Roles that would change the kernel of the machine that carries the nodes, or prove nothing here: no
 # run on these nodes plays them; tests/machines has what they need. A contract test says which ones these are.
-NEED_A_KERNEL: tuple[str, ...] = ("kernel_tuning", "memory_guard")
+NEED_A_KERNEL: tuple[str, ...] = ("kernel_tuning", "memory_guard", "os_hardening")
 
 
 @dataclass(frozen=True)
