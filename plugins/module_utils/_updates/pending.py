@@ -90,20 +90,6 @@ def observe(reader: Reader) -> Pending | Unknown:
     return replace(found, refreshed=max((stamp.written for stamp in stamps if stamp), default=0.0))
 
 
-def whole(reader: Reader) -> str | Unknown:
-    """What an interrupted dpkg has left, in one line; empty when there is nothing."""
-    try:
-        if reader.stat("/usr/bin/dpkg") is None:
-            return Unknown("unsupported platform: there is no dpkg")
-    except Unreadable as error:
-        return Unknown(str(error))
-    done = reader.run(["/usr/bin/dpkg", "--audit"], timeout=60)
-    # It ends with 1 when it has found something, and prints nothing when it has not.
-    if done.rc is None or (done.rc and not done.out.strip()):
-        return Unknown(f"dpkg --audit {done.ending}: {one_line(done.said(2))}")
-    return one_line(done.out)
-
-
 def upgrade(step: Step, reader: Reader, writer: Writer, *, confirmed: Sequence[str]) -> None:
     """All that is pending, after looking again: fresh lists may have changed what would be removed."""
     again = simulate(reader)

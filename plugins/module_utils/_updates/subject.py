@@ -18,12 +18,13 @@ from functools import partial
 from typing import Any, cast
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS, Action, Ensuring
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line, unique
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.look import Look as Sight
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import settle
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.subjects import system
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import kernels
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import packages
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
@@ -40,10 +41,13 @@ CONTROLS = (
     "updates/lists",
     "updates/security",
     "updates/packages",
+    "updates/booted",
     "updates/ota_level",
     "updates/firmware",
 )
-DPKG, LISTS, SECURITY, PACKAGES, OTA, FIRMWARE = CONTROLS
+DPKG, LISTS, SECURITY, PACKAGES, BOOTED, OTA, FIRMWARE = CONTROLS
+# Made by what asks for a reboot: kernels, libc, dbus, firmware.
+REQUIRED = "/run/reboot-required"
 # Facts of the machine are looked up within this time, each; a busy Dashboard answers late.
 SIGHT_SECONDS = 30.0
 POLL_SECONDS = 10.0
@@ -107,11 +111,13 @@ def examined(wish: Wish, reader: Reader) -> Look:
     # What is pending follows from what others publish: nobody moved who declares the same.
     declared = json.dumps({"host": wish.host})
     controls = [
-        ControlSpec(DPKG, assertions=(_whole(pending.whole(reader)),)),
+        ControlSpec(DPKG, assertions=(_whole(kernels.audit(reader)),)),
         ControlSpec(LISTS, assertions=(_lists(wish, found),)),
         ControlSpec(SECURITY, assertions=tuple(_upgrades(wish, found, security=True)), inputs=declared),
         ControlSpec(PACKAGES, assertions=tuple(_upgrades(wish, found, security=False)), inputs=declared),
     ]
+    reboot = seen_reboot(reader)
+    controls.append(ControlSpec(BOOTED, assertions=tuple(_booted(wish, reboot))))
     dgx = _answered(reader, wish.patience)
     if dgx[0]["is_dgx_os"]:
         controls.append(ControlSpec(OTA, assertions=(_level(wish, *dgx),)))
@@ -127,13 +133,11 @@ def examined(wish: Wish, reader: Reader) -> Look:
         "upgrade_packages": partial(pending.upgrade, confirmed=tuple(wish.confirmed)),
         "flash": flash,
     }
-    return Look(tuple(controls), actions, {"pending": _told(found)}, left_out)
+    return Look(tuple(controls), actions, {"pending": _told(found), "reboot": reboot.as_dict()}, left_out)
 
 
-def _whole(found: str | Unknown) -> Assertion:
+def _whole(found: str) -> Assertion:
     name = "what dpkg has begun"
-    if isinstance(found, Unknown):
-        return Assertion(name, "unknown", "", "finished", found.reason)
     if not found:
         return Assertion(name, "in_sync", "finished", "finished")
     steps = (Step("repair_dpkg", "dpkg", ((), False)),)
@@ -203,6 +207,58 @@ def _told(found: pending.Pending) -> Mapping[str, object]:
         "kept_back": list(found.kept),
         "would_go": list(found.removes),
     }
+
+
+@dataclass(frozen=True)
+class Reboot:
+    """owed: why the node does not run what its next boot would run. gaps: what that boot would lack.
+
+    problem: why the kernel of the next boot is not known.
+    """
+
+    owed: str = ""
+    gaps: tuple[str, ...] = ()
+    problem: str = ""
+
+    def as_dict(self) -> Mapping[str, object]:
+        return {"owed": self.owed, "gaps": list(self.gaps), "problem": self.problem}
+
+
+def seen_reboot(reader: Reader) -> Reboot:
+    try:
+        asked = reader.stat(REQUIRED) is not None
+        packages_asking = (reader.read(f"{REQUIRED}.pkgs") or "").split() if asked else []
+    except Unreadable as error:
+        return Reboot(problem=str(error))
+    names = " ".join(unique(packages_asking))
+    owed = [one_line(f"{REQUIRED} is there{f', for {names}' if names else ''}", 200)] if asked else []
+    running, following = kernels.running_kernel(reader), kernels.next_kernel(reader)
+    if isinstance(running, Unknown) or isinstance(following, Unknown):
+        reasons = [kernel.reason for kernel in (running, following) if isinstance(kernel, Unknown)]
+        return Reboot("; ".join(owed), problem="; ".join(reasons))
+    if running.release != following.release:
+        owed.append(f"{running.release} runs, and the next boot takes {following.release}")
+    # A node whose running kernel has no GPU loses none: role nvidia_toolkit says what it lacks.
+    gaps = [gap for gap in following.gaps if gap != "nvidia.ko" or running.modules]
+    return Reboot("; ".join(owed), tuple(f"{gap} of {following.release}" for gap in gaps))
+
+
+def _booted(wish: Wish, found: Reboot) -> Iterator[Assertion]:
+    runs, whole = "the running system", "what the next boot needs"
+    if found.gaps:
+        missing = ", ".join(found.gaps)
+        fix = f"do not reboot {wish.host}: install what brings {missing}, then run the play again"
+        victim: tuple[()] | tuple[str, str] = () if wish.allowed else ("host", wish.host)
+        why = f"a reboot now would come up without {missing}"
+        yield Assertion(whole, "drifted", f"without {missing}", "there", why, fix, victim=victim)
+    if found.owed and not found.gaps:
+        blocked = f"spark_reboot_confirm: [{wish.host}]"
+        yield Assertion(
+            runs, "drifted", "before the last changes", "what the next boot takes", found.owed,
+            awaits="a reboot", blocked_by=blocked,
+        )  # fmt: skip
+    if found.problem:
+        yield Assertion(whole, "unknown", "", "there", found.problem)
 
 
 def _answered(reader: Reader, patience: float) -> tuple[Mapping[str, object], Mapping[str, str]]:

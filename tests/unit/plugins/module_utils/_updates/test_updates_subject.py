@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import Kernel
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates import subject as updates_subject
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates.subject import ARGUMENT_SPEC, ensure_updates
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "_state"))
@@ -81,6 +84,18 @@ class Node(FakeNode):
         return 0, "", ""
 
 
+OLD, NEW = Kernel("6.17.0-1032-nvidia", True, True, True), Kernel("7.0.0-1019-nvidia", True, True, True)
+
+
+@pytest.fixture(autouse=True)
+def kernels(monkeypatch):
+    """The running one, and that of the next boot."""
+    found = {"running": OLD, "next": OLD}
+    monkeypatch.setattr(updates_subject.kernels, "running_kernel", lambda reader: found["running"])
+    monkeypatch.setattr(updates_subject.kernels, "next_kernel", lambda reader: found["next"])
+    return found
+
+
 def declared(*confirm, **given):
     defaults = {name: option.get("default") for name, option in ARGUMENT_SPEC.items()}
     return ensure_updates({**defaults, "host": "spark-1", "confirm": list(confirm), **given})
@@ -99,7 +114,7 @@ def run(node, *confirm, **given):
 def test_nothing_pending_is_in_sync_and_what_was_not_asked_is_not_selected():
     found, plan = look(Node())
     assert {name: control.state for name, control in found.items()} == {
-        **dict.fromkeys(("dpkg", "lists", "security", "packages"), "in_sync"),
+        **dict.fromkeys(("dpkg", "lists", "security", "packages", "booted"), "in_sync"),
         **dict.fromkeys(("ota_level", "firmware"), "not_selected"),
     }
     assert plan.steps == ()
@@ -236,3 +251,39 @@ def test_firmware_is_flashed_one_named_device_at_a_time():
 def test_what_makes_no_sense_is_refused(given):
     with pytest.raises(InputError):
         declared(**given)
+
+
+def test_a_newer_kernel_waits_for_a_reboot_and_says_whom_to_name(kernels):
+    kernels["next"] = NEW
+    control, plan = look(Node())[0]["booted"], look(Node())[1]
+    assert (control.state, control.blocked_by) == ("drifted", "spark_reboot_confirm: [spark-1]")
+    assert NEW.release in control.reason and plan.steps == ()
+    assert run(Node()).facts["reboot"]["owed"]
+
+
+def test_what_asks_for_a_reboot_is_named():
+    node = Node()
+    node.put("/run/reboot-required")
+    node.put("/run/reboot-required.pkgs", "libc6\ndbus\nlibc6\n")
+    assert "for libc6 dbus" in look(node)[0]["booted"].reason
+
+
+def test_no_reboot_into_a_kernel_without_its_gpu(kernels):
+    kernels["next"] = Kernel(NEW.release, False, True, True)
+    node = Node()
+    control = look(node)[0]["booted"]
+    assert (control.state, control.blocked_by) == ("drifted", "updates_confirm: [spark-1]")
+    assert look(node)[1].facts["reboot"]["gaps"] == [f"nvidia.ko of {NEW.release}"]
+    with pytest.raises(NodeError, match="do not reboot spark-1"):
+        run(node, "spark-1")
+
+
+def test_a_machine_without_a_gpu_loses_none(kernels):
+    kernels["running"] = kernels["next"] = Kernel("6.12.0", False, True, True)
+    assert look(Node())[0]["booted"].state == "in_sync"
+
+
+def test_a_next_kernel_that_nobody_knows_is_unknown(kernels):
+    kernels["next"] = Unknown("there is no kernel in /boot")
+    control = look(Node())[0]["booted"]
+    assert control.state == "unknown" and "no kernel" in control.reason
