@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access import firewall, guard
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard import parse, texts
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 2.0
@@ -33,9 +34,21 @@ UNDOING = (
     " log in any more; it is there for seconds, and a limit could be what it fails for"
 )
 
+
+def memory_guard() -> list[Service]:
+    wanted = parse.guard({name: option.get("default") for name, option in parse.ARGUMENT_SPEC.items()})
+    return [
+        # A drop-in for the unit of the distribution, which limits less.
+        Service("earlyoom.service", texts.earlyoom(wanted, 64 << 20)),
+        Service("spark-load-guard@main.service", texts.load_guard(wanted)),
+        Service("spark-pressure-watch.service", texts.pressure_watch(wanted)),
+    ]
+
+
 # Source that has the text of a service → what it writes.
 SHIPPED: Mapping[str, Callable[[], list[Service]]] = {
     "plugins/module_utils/_access/firewall.py": lambda: [Service(firewall.UNIT, firewall.SERVICE)],
+    "plugins/module_utils/_guard/texts.py": memory_guard,
     "plugins/module_utils/_access/guard.py": lambda: [Service(f"{guard.NAME}.service", guard.SERVICE, 9.6, UNDOING)],
 }
 
