@@ -259,6 +259,8 @@ def _booted(wish: Wish, found: Reboot) -> Iterator[Assertion]:
         )  # fmt: skip
     if found.problem:
         yield Assertion(whole, "unknown", "", "there", found.problem)
+    else:
+        yield Assertion(whole, "in_sync", "there", "there")
 
 
 def _answered(reader: Reader, patience: float) -> tuple[Mapping[str, object], Mapping[str, str]]:
@@ -294,6 +296,7 @@ def _firmware(reader: Reader) -> Iterator[Assertion]:
     if "fwupd_devices" in unknown:
         yield Assertion("fwupd", "unknown", "", "asked", f"fwupd does not answer: {unknown['fwupd_devices']}")
         return
+    yield Assertion("fwupd", "in_sync", "asked", "asked")
     for device in cast("list[Mapping[str, Any]]", facts["fwupd_devices"]):
         newer, guid = device["upgrade_version"], next(iter(device["guids"]), "")
         if newer and guid:

@@ -245,6 +245,7 @@ def test_firmware_is_flashed_one_named_device_at_a_time():
     assert f"flash {GUID}" not in node.effects
     run(node, GUID, firmware=True)
     assert f"flash {GUID}" in node.effects
+    assert look(node, firmware=True)[0]["firmware"].state == "in_sync"
 
 
 @pytest.mark.parametrize("given", [{"host": "a b"}, {"host": ""}, {"lists_max_age_hours": 0}])
