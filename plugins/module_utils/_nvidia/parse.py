@@ -29,8 +29,9 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "version": {"type": "str", "default": ""},
     "repository_url": {"type": "str", "default": REPOSITORY_URL},
     "repository_fingerprint": {"type": "str", "default": REPOSITORY_FINGERPRINT},
-    "repository_key": {"type": "str", "default": ""},
-    "repository_key_url": {"type": "str", "default": REPOSITORY_KEY_URL},
+    # A public key, and where it is.
+    "repository_key": {"type": "str", "default": "", "no_log": False},
+    "repository_key_url": {"type": "str", "default": REPOSITORY_KEY_URL, "no_log": False},
     "holds": _TEXTS,
     "docker_users": _TEXTS,
     **judge.OPTIONS,
