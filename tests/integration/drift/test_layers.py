@@ -11,11 +11,14 @@ import pytest
 import yaml
 from conftest import ROOT, ansible_playbook
 
+IMPORT = "ansible.builtin.import_playbook"
 LAYERS = {
-    path.stem: [role["tags"][0] for role in play.get("roles") or ()]
-    for path in sorted((ROOT / "playbooks").glob("*.yml"))
-    for play in yaml.safe_load(path.read_text("utf-8"))
-    if play.get("tags") == [path.stem]
+    layer[IMPORT].removesuffix(".yml"): [
+        role["tags"][0]
+        for play in yaml.safe_load((ROOT / "playbooks" / layer[IMPORT]).read_text("utf-8"))
+        for role in play.get("roles") or ()
+    ]
+    for layer in yaml.safe_load((ROOT / "playbooks" / "site.yml").read_text("utf-8"))
 }
 ROLES = {role for roles in LAYERS.values() for role in roles}
 PREFLIGHT = "Hold the variables of the host against what roles document"

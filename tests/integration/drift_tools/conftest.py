@@ -16,25 +16,29 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def program(name: str, package: str) -> str:
-    installed = shutil.which(name)
-    if installed:
-        return installed
-    unpacked = ROOT / "build" / "cache" / "debian" / package
-    binary = unpacked / "usr" / "bin" / name
-    unpacked.parent.mkdir(parents=True, exist_ok=True)
-    with (unpacked.parent / f"{package}.lock").open("w") as lock:
+    return shutil.which(name) or str(unpacked(package) / "usr" / "bin" / name)
+
+
+def unpacked(*packages: str) -> Path:
+    """Where the packages are unpacked, named after the first one."""
+    target = ROOT / "build" / "cache" / "debian" / packages[0]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f"{packages[0]}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not binary.exists():
-            _unpack(package, unpacked)
-    return str(binary)
+        if not target.exists():
+            _unpack(packages, target)
+    return target
 
 
-def _unpack(package: str, target: Path) -> None:
+def _unpack(packages: tuple[str, ...], target: Path) -> None:
     folder = target.with_suffix(".download")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    package = " ".join(packages)
+    # Under another name until all is there: what was cut off is not taken for whole.
+    extract = 'for one in ./*.deb; do dpkg-deb -x "$one" whole; done && mv whole "$0"'
     try:
-        for argv in (["apt-get", "download", "-q", package], ["sh", "-c", 'dpkg-deb -x ./*.deb "$0"', str(target)]):
+        for argv in (["apt-get", "download", "-q", *packages], ["sh", "-ec", extract, str(target)]):
             done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
             if done.returncode:
                 pytest.fail(f"{package} is needed: apt-get install {package}\n{done.stderr}")
@@ -42,6 +46,18 @@ def _unpack(package: str, target: Path) -> None:
         pytest.fail(f"{package} is needed, and {error.filename} is not here to fetch it")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shellcheck() -> str:
+    return program("shellcheck", "shellcheck")
+
+
+@pytest.fixture(scope="session")
+def cloud_init() -> Path:
+    """The Python packages of cloud-init, which judges by its own schema."""
+    needs = ("configobj", "six", "jsonpatch", "json-pointer", "oauthlib")
+    return unpacked("cloud-init", *(f"python3-{name}" for name in needs))
 
 
 @pytest.fixture(scope="session")
