@@ -45,6 +45,8 @@ def test_every_tag_is_a_layer_or_a_role() -> None:
     found = {tag for tags in re.findall(r"TASK TAGS: \[(.*)\]", listed("--list-tags")) for tag in tags.split(", ")}
     assert found == {"always", *LAYERS, *ROLES}
     assert {path.name for path in (ROOT / "roles").iterdir()} == ROLES
+    guide = (ROOT / "docs/guides/layers.md").read_text("utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", guide, re.MULTILINE) == ["always", *LAYERS]
 
 
 @pytest.mark.parametrize("layer", LAYERS)
