@@ -69,7 +69,8 @@ def create(platforms: list[dict[str, Any]]) -> list[dict[str, object]]:
             "instance": platform["name"],
             "address": platform["name"],  # the SSH configuration knows the rest
             "user": image.USER,
-            "port": 22,
+            # Named by molecule on the command line of ssh, where the SSH configuration no longer counts.
+            "port": machines.get(platform["name"]).port if vm(platform) else 22,
             "identity_file": str(machines.get(platform["name"]).key if vm(platform) else identity.KEY),
         }
         for platform in platforms
