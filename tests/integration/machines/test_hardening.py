@@ -114,7 +114,6 @@ DAMAGE = (
         "sudo_log": "sed -i s,/var/log/sudo.log,/tmp/sudo.log, /etc/sudoers.d/90-nusy",
         "sudo_timeout": "sed -i s/timestamp_timeout=.*/timestamp_timeout=-1/ /etc/sudoers.d/90-nusy",
         "password_age": "sed -i /^PASS_MAX_DAYS/d /etc/login.defs",
-        "umask": "echo 'UMASK 000' >> /etc/login.defs",
         "cron_files": "chmod 0755 /etc/cron.d",
         "kernel_log": "sysctl -qw kernel.dmesg_restrict=0",
         "kernel_bpf": "sysctl -qw net.core.bpf_jit_harden=0",
@@ -179,7 +178,6 @@ def test_what_no_run_mends_and_what_counts_instead_is_named(story):
 # programs run from /tmp, from a cache in the home, and from shared memory.
 WORK = r"""
 set -e
-umask | grep -q 7$
 mkdir -p ~/.triton/cache
 for place in /tmp /var/tmp /dev/shm ~/.triton/cache; do
     cp /bin/true "$place/built-$$"; "$place/built-$$"; rm "$place/built-$$"

@@ -85,7 +85,7 @@ def test_ubuntu_is_hardened_without_a_question():
     assert {name for name, one in found.items() if one.state == "in_sync"} == {
         *("accounts", "account_files", "cron_files", "file_extra", "legacy_packages", "mount_shm")
     }
-    assert found["umask"].as_dict()["before"] == {"setting /etc/login.defs: UMASK": "022"}
+    assert found["password_hash"].as_dict()["before"] == {"setting /etc/login.defs: ENCRYPT_METHOD": "SHA512"}
 
 
 def test_the_crash_reporter_that_would_open_core_dumps_again_is_stopped():
@@ -129,7 +129,7 @@ def test_what_the_vendor_or_an_owner_set_is_asked_about(path, text, control):
         ({"fail2ban": True}, "fail2ban", "drifted"),
         ({"modules_network": []}, "modules_network", "not_selected"),
         ({"legacy_packages": []}, "legacy_packages", "not_selected"),
-        ({"skip_controls": ["os_hardening/umask"]}, "umask", "not_selected"),
+        ({"skip_controls": ["os_hardening/journal"]}, "journal", "not_selected"),
     ],
 )
 def test_one_variable_asks_for_one_thing(given, control, state):
