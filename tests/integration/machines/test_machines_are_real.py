@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What containers lack is there: an own kernel with its values, memory, arrays and boot loader."""
+"""What containers lack is there: an own kernel with its values, memory and arrays.
+
+That a reboot goes through the boot loader is shown by test_kernel_tuning.py, which needs one.
+"""
 
 from __future__ import annotations
 
@@ -96,12 +99,3 @@ def test_a_machine_ends_with_the_test_run_that_started_it(machine):
         time.sleep(0.1)
     assert not emulator.running(files)
     machine_control.down([name])
-
-
-def test_a_reboot_goes_through_the_boot_loader(machine):
-    machine.shell("echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX nusy.test=1\"' > /etc/default/grub.d/test.cfg")
-    machine.run("update-grub")
-    before = machine.boot_id
-    machine.restart()
-    assert machine.boot_id != before
-    assert "nusy.test=1" in machine.read("/proc/cmdline").split()
