@@ -14,19 +14,21 @@ import machine_testing
 
 # As a driver does it: what it takes is in no size of the process that the kernel's killer goes by.
 GREEDY = """\
-import os, time
-taken = os.memfd_create("weights")
-block = b"x" * (2 << 20)
+import os
+taken, size = os.memfd_create("weights"), 0
 while True:
-    os.write(taken, block)
-    time.sleep(0.01)
+    try:
+        os.posix_fallocate(taken, size, 4 << 20)
+        size += 4 << 20
+    except OSError:
+        pass
 """
 UNIT = """\
 [Service]
 ExecStart=/usr/bin/python3 -IS /usr/local/bin/greedy
 """
 # Somebody's own program, with more memory that shows than the engine has: who goes by that ends the wrong one.
-BYSTANDER = "x = bytearray(300 << 20); import time; time.sleep(3600)"
+BYSTANDER = "x = bytearray(350 << 20); import time; time.sleep(3600)"
 # What is not answered by then is not answered.
 GIVEN_UP = 20.0
 
@@ -122,7 +124,7 @@ def idle(machine: machine_testing.KernelMachine, seconds: float) -> Seen:
 def under_pressure(machine: machine_testing.KernelMachine, seconds: float) -> Seen:
     """The engine takes all there is, beside a program of somebody else. Who died is looked up if it ends in time."""
     machine.run("systemd-run", "--quiet", "--unit=bystander", "/usr/bin/python3", "-IS", "-c", BYSTANDER)
-    machine.shell("until [ $(ps -C python3 -o rss= | sort -n | tail -1) -gt 300000 ]; do sleep 0.2; done", timeout=30)
+    machine.shell("until [ $(ps -C python3 -o rss= | sort -n | tail -1) -gt 350000 ]; do sleep 0.2; done", timeout=120)
     before = _running(machine)
     seen = Seen()
     with logged_in(machine, seen):
@@ -137,9 +139,11 @@ def under_pressure(machine: machine_testing.KernelMachine, seconds: float) -> Se
             )
             seen.took = time.monotonic() - begun
         time.sleep(1)
+    machine.run("systemctl", "kill", "--signal=KILL", "greedy.service", check=False)
     if gone:
         seen.died = _died(machine, before)
-        machine.run("systemctl", "stop", "bystander.service", check=False)
+    machine.run("systemctl", "stop", "bystander.service", "greedy.service", check=False)
+    machine.run("systemctl", "reset-failed")
     return seen
 
 
