@@ -39,7 +39,7 @@ class ActionModule(ActionBase):
         why = ""
         while time.monotonic() < end:
             try:
-                again = self._anew(task_vars)
+                again = self._anew(task_vars, proving=True)
             except AnsibleConnectionFailure as error:
                 why = " ".join(str(error).split())
                 time.sleep(PAUSE_SECONDS)
@@ -62,9 +62,9 @@ class ActionModule(ActionBase):
         told = {"error": error.problem.as_dict(error.kind), "msg": error.problem.text()}
         return {**result, "failed": True, **told, **self._put_back(end + UNDO_SECONDS, task_vars)}
 
-    def _anew(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+    def _anew(self, task_vars: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
         self._connection.reset()
-        done: dict[str, Any] = self._execute_module(task_vars=task_vars)
+        done: dict[str, Any] = self._execute_module(module_args={**self._task.args, **more}, task_vars=task_vars)
         return done
 
     def _put_back(self, end: float, task_vars: dict[str, Any] | None) -> dict[str, Any]:

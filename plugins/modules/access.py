@@ -132,6 +132,10 @@ options:
     description: Time in which somebody has to log in anew, 5 to 600 seconds.
     type: int
     default: 60
+  proving:
+    description: Only prove a change that was made already, and never make it again. The action plugin sets it.
+    type: bool
+    default: false
 notes:
   - Passwords of accounts are never touched.
 seealso:

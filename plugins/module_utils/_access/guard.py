@@ -151,15 +151,19 @@ def disarm(writer: Writer) -> None:
     try:
         writer.rename(ARMED, f"{FOLDER}/proven")
     except FileNotFoundError:
-        raise NodeError(
-            "access.undone",
-            wanted="the proof of a new login in time",
-            found="the change was undone when the login came",
-            why="what was declared for SSH and firewall is not in place",
-            fix="give it more time (access_proof_seconds), then run the play again",
-        ) from None
+        raise undone() from None
     _run(writer, [SYSTEMCTL, "stop", f"{NAME}.timer"], may_fail=True)
     _clear(writer, f"{FOLDER}/proven")
+
+
+def undone() -> NodeError:
+    return NodeError(
+        "access.undone",
+        wanted="the proof of a new login in time",
+        found="the change was undone when the login came",
+        why="what was declared for SSH and firewall is not in place",
+        fix="give it more time (access_proof_seconds), then run the play again",
+    )
 
 
 def back(writer: Writer) -> None:

@@ -103,6 +103,7 @@ OWN_OPTIONS: dict[str, Any] = {
     "firewall": {"type": "dict", "options": FIREWALL_OPTIONS, "apply_defaults": True},
     "published": {"type": "list", "elements": "dict", "default": [], "options": PUBLISHED_OPTIONS},
     "proof_seconds": {"type": "int", "default": 60},
+    "proving": {"type": "bool", "default": False},
 }
 
 

@@ -76,10 +76,16 @@ def ensure_access(params: Mapping[str, Any]) -> Access:
     wanted = declared(params)
     skipped = [name.partition("/")[2] for name in params["skip_controls"]]
 
+    looked: list[bool] = []
+
     def look(reader: Reader) -> Look:
+        armed = guard.armed_by(reader) if reader.is_root() else None
+        if params["proving"] and armed is None and not looked:
+            # Who comes to prove a change does not make it again.
+            raise guard.undone()
+        looked.append(True)
         here = guard.login(reader)
         seen = look_at_ssh(wanted, here, skipped, reader)
-        armed = guard.armed_by(reader) if reader.is_root() else None
         pending = armed is not None and not _proven(here, armed)
         controls = _ssh_controls(wanted, here, seen, params["confirm"])
         filtering = SeenFirewall()

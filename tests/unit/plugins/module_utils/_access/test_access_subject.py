@@ -42,7 +42,7 @@ def test_a_change_is_not_recorded_before_another_login_and_is_then():
     # The same login proves nothing, however often it asks.
     assert run(node).facts["access"] == {"pending": True} and RECORD not in node.files
     node.came = AGAIN
-    assert run(node).facts["access"] == {"pending": False}
+    assert run(node, proving=True).facts["access"] == {"pending": False}
     assert guard.ARMED not in node.files and RECORD in node.files
 
 
@@ -79,6 +79,13 @@ def test_who_comes_after_the_change_was_undone_is_told(monkeypatch: pytest.Monke
     with pytest.raises(NodeError) as error:
         run(node)
     assert error.value.problem.key == "access.undone" and RECORD not in node.files
+
+
+def test_who_comes_to_prove_a_change_that_was_undone_does_not_make_it_again():
+    node = AccessNode(came=AGAIN)
+    with pytest.raises(NodeError) as error:
+        run(node, proving=True)
+    assert error.value.problem.key == "access.undone" and node.effects == []
 
 
 @pytest.mark.parametrize("refuses", ["sshd -t", "nft", "unit"])
