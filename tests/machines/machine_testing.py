@@ -15,6 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import machines as machine_control
 import testinfra
 import testing
+from apt_repo import APT, SEEN_BY_NODES, AptRepo
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,13 @@ class KernelMachine(testing.Machine):
     def wait_for_reboot(self, before: str) -> None:
         """Until it has booted after the boot with the id ``before``; for reboots that it makes by itself."""
         machine_control.wait_for_reboot(self.name, before)
+
+    def use(self, repository: AptRepo) -> None:
+        """As on a node, which sees the host's folder; to a machine it is carried."""
+        packed = subprocess.run(["tar", "-C", str(APT), "-c", repository.name], check=True, capture_output=True)
+        unpack = [*self.ssh, "sudo", "tar", "-C", SEEN_BY_NODES, "-x", "--no-same-owner"]
+        subprocess.run(unpack, input=packed.stdout, check=True, capture_output=True, timeout=120)
+        super().use(repository)
 
     @property
     def outside(self) -> testinfra.host.Host:

@@ -22,7 +22,7 @@ def behind(fresh_machine):
     fresh_machine.use(repository)
     fresh_machine.run("apt-get", "install", "-q", "-y", "demo")
     repository.publish([NEW])
-    fresh_machine.run("apt-get", "update", "-q")
+    fresh_machine.use(repository)
     yield fresh_machine
     repository.remove()
 
