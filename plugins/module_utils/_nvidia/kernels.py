@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Will the GPU be there after the next boot? Kernel and modules are two packages, and there is no DKMS.
 
-The gate of every reboot: ``gaps(next_kernel(reader))`` and ``audit(reader)`` have to be empty.
+The gate of every reboot of this collection.
 
 Private to nusy.dgx_spark: other collections must not import this.
 """
@@ -45,6 +45,19 @@ def next_kernel(reader: Reader) -> Kernel | Unknown:
         return _kernel(reader, max(releases, key=cmp_to_key(compare_versions)))
     except ValueError as error:
         return Unknown(f"kernels in /boot: {error}")
+
+
+def gate(running: Kernel | Unknown, following: Kernel | Unknown) -> tuple[str, ...] | Unknown:
+    """What the next boot would lack; a reboot waits until that is nothing. Unknown: nobody can tell.
+
+    A node whose running kernel has no GPU loses none.
+    """
+    if isinstance(running, Unknown):
+        return running
+    if isinstance(following, Unknown):
+        return following
+    gaps = (gap for gap in following.gaps if gap != "nvidia.ko" or running.modules)
+    return tuple(f"{gap} of {following.release}" for gap in gaps)
 
 
 def _kernel(reader: Reader, release: str) -> Kernel | Unknown:

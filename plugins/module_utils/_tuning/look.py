@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.kernels import gate, next_kernel, running_kernel
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning.model import (
@@ -86,7 +87,15 @@ def boot(reader: Reader) -> Boot:
         crash_bytes=int(size) if size.isdigit() else 0,
         unified=reader.stat("/sys/fs/cgroup/cgroup.controllers") is not None,
         problem=problem,
+        gate=_gate(reader, kernels[0]),
     )
+
+
+def _gate(reader: Reader, release: str) -> str:
+    found = gate(running_kernel(reader, release), next_kernel(reader))
+    if isinstance(found, Unknown):
+        return f"nobody can tell what the next boot would lack: {found.reason}"
+    return f"the next boot would lack {', '.join(found)}" if found else ""
 
 
 def _menu(reader: Reader) -> tuple[tuple[tuple[str, ...], ...], str]:

@@ -72,7 +72,7 @@ class Boot:
 
     menu: words of each of its kernel lines. stale: it is older than what it is made of. ours: words of our drop-in,
     None without one. others: words of the other files that the menu is made of.
-    problem: why nothing can be said of it.
+    problem: why nothing can be said of it. gate: why there must be no reboot now.
     """
 
     running: tuple[str, ...] = ()
@@ -84,6 +84,7 @@ class Boot:
     crash_bytes: int = 0
     unified: bool = True
     problem: str = ""
+    gate: str = ""
 
 
 @dataclass(frozen=True)

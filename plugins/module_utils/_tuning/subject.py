@@ -81,7 +81,7 @@ def composed(wanted: Tuning, found: Found) -> Look:
     return Look(
         tuple(controls),
         {"update_grub": update_grub, "reexecute_manager": reexecute, "set_target": set_target, "stop_desktop": stop},
-        {"reboot_needed": [] if found.boot.problem else waits},
+        {"reboot_needed": [] if found.boot.problem or found.boot.gate else waits},
         left_out,
     )
 
@@ -157,7 +157,10 @@ def _running(word: str, wanted: Tuning, boot: Boot) -> Assertion:
         reason = f"{word} is not in force although this run rebooted the node"
         return Assertion(name, "drifted", "absent", "there", reason, fix=f"look which entry of {look.MENU} is booted")
     by = "" if wanted.reboot_named else f"spark_reboot_confirm: [{wanted.host}]"
-    reason = f"{word} is in force after a reboot"
+    reason = f"{word} is in force after a reboot{f', but {boot.gate}' if boot.gate else ''}"
+    if boot.gate and wanted.reboot_named:
+        fix = "do not reboot: install what the next boot lacks, then run the play again"
+        return Assertion(name, "drifted", "absent", "there", reason, fix)
     return Assertion(name, "drifted", "absent", "there", reason, awaits="a reboot", blocked_by=by)
 
 

@@ -25,6 +25,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.look import 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import settle
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.subjects import system
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import kernels
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import Kernel
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import packages
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
@@ -233,14 +234,12 @@ def seen_reboot(reader: Reader) -> Reboot:
     names = " ".join(unique(packages_asking))
     owed = [one_line(f"{REQUIRED} is there{f', for {names}' if names else ''}", 200)] if asked else []
     running, following = kernels.running_kernel(reader), kernels.next_kernel(reader)
-    if isinstance(running, Unknown) or isinstance(following, Unknown):
-        reasons = [kernel.reason for kernel in (running, following) if isinstance(kernel, Unknown)]
-        return Reboot("; ".join(owed), problem="; ".join(reasons))
-    if running.release != following.release:
+    gate = kernels.gate(running, following)
+    if isinstance(gate, Unknown):
+        return Reboot("; ".join(owed), problem=gate.reason)
+    if isinstance(running, Kernel) and isinstance(following, Kernel) and running.release != following.release:
         owed.append(f"{running.release} runs, and the next boot takes {following.release}")
-    # A node whose running kernel has no GPU loses none: role nvidia_toolkit says what it lacks.
-    gaps = [gap for gap in following.gaps if gap != "nvidia.ko" or running.modules]
-    return Reboot("; ".join(owed), tuple(f"{gap} of {following.release}" for gap in gaps))
+    return Reboot("; ".join(owed), gate)
 
 
 def _booted(wish: Wish, found: Reboot) -> Iterator[Assertion]:

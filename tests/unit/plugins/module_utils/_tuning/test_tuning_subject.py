@@ -33,7 +33,7 @@ class Spark(FakeNode):
         self.put("/etc/os-release", 'NAME="Ubuntu"\nID=ubuntu\n')
         self.put("/proc/sys/kernel/osrelease", "6.17.0-1014-nvidia\n")
         self.put("/proc/cmdline", f"{STOCK}\n")
-        self.put("/boot/vmlinuz-6.17.0-1014-nvidia")
+        self.install("6.17.0-1014-nvidia")
         self.put("/etc/default/grub")
         self.put("/etc/default/grub.d/iommu.cfg", 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX iommu.passthrough=0"\n')
         self.put("/usr/sbin/update-grub")
@@ -47,6 +47,19 @@ class Spark(FakeNode):
         self.put(f"{WATCHDOG}/identity", "SBSA Generic Watchdog\n")
         self.put(look.CPPC, "1\n")
         self.tool_update_grub([])
+
+    def install(self, release, *, whole=True):
+        """A kernel; without its GPU module where the package of that did not come."""
+        self.put(f"/boot/vmlinuz-{release}", "x")
+        self.put(f"/boot/initrd.img-{release}", "x")
+        self.put(f"/lib/modules/{release}/kernel/nvidia.ko" if whole else f"/lib/modules/{release}/kernel/loop.ko")
+
+    def tool_find(self, args):
+        return (
+            0,
+            "".join(f"{path}\n" for path in self.files if path.startswith(args[0]) and "nvidia.ko" in path),
+            "",
+        )
 
     def effects_of(self, name):
         return [effect for effect in self.effects if effect == name]
@@ -139,6 +152,18 @@ def test_a_named_host_is_not_blocked_and_not_failed_before_its_reboot():
     apply(node, **given)
     waiting = of(node, "parameters", **given)
     assert (waiting.state, waiting.blocked_by, waiting.unmet) == ("drifted", "", ())
+
+
+def test_nobody_is_rebooted_into_a_kernel_without_its_gpu():
+    node = Spark()
+    apply(node, parameters=["a=1"])
+    node.install("6.17.0-1022-nvidia", whole=False)
+    waiting = declared(parameters=["a=1"]).plan(node)
+    assert waiting.facts["reboot_needed"] == []
+    (control,) = [control for control in waiting.controls if control.id == model.PARAMETERS]
+    assert control.state == "drifted" and "nvidia.ko of 6.17.0-1022-nvidia" in control.reason
+    with pytest.raises(NodeError, match="do not reboot"):
+        apply(node, parameters=["a=1"], reboot_confirm=["node1"])
 
 
 def test_what_a_reboot_did_not_bring_fails_the_run():
