@@ -31,9 +31,12 @@ def _able() -> None:
         pytest.skip(text)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make_node(_able: None) -> Iterator[Callable[..., testing.Machine]]:
-    """Start a node of a given flavour, with read-only mounts; it is removed after the session."""
+    """Start a node of a given flavour, with read-only mounts; it is removed after the file.
+
+    All nodes of a session together would be more than systemd can watch files on: 128 inotify instances a user.
+    """
     started: list[str] = []
 
     def make(flavour: str = "base", mounts: tuple[str, ...] = ()) -> testing.Machine:
@@ -56,7 +59,7 @@ def nodes(_able: None) -> Iterator[tuple[testing.Machine, testing.Machine]]:
     node_control.down(names)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def full_node(make_node: Callable[..., testing.Machine]) -> testing.Machine:
     """One with python3-apt, so that Ansible's own apt module works: for comparing with it."""
     return make_node("full")
