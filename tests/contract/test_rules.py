@@ -55,6 +55,7 @@ BREAKS = [
     ("catalogues_are_valid", CONTROLS, "severity: low", "severity: bad", "severity bad"),
     ("catalogues_are_valid", CONTROLS, "    rationale: Because.\n", "", "has the keys"),
     ("catalogues_are_valid", CONTROLS, "references: [here]", "references: []", "names no reference"),
+    ("catalogues_are_valid", CONTROLS, "references: [here]", "references: ['CIS Ubuntu 24.04 v1.0.0, section 7.1']", "not one recommendation"),
     ("catalogues_are_valid", CONTROLS, "title: The file is there", "title: ''", "title is empty"),
     ("catalogues_are_valid", CONTROLS, "--limit {host}", "--limit {node}", "placeholder"),
     ("catalogues_are_valid", CONTROLS, "--tags demo", "--tags other", "names the tag other"),

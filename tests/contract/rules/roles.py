@@ -34,6 +34,8 @@ FILES = (
 )
 CONTROL_KEYS = {"id", "title", "severity", "rationale", "references", "remedy", "disrupts"}
 SEVERITIES = ("critical", "high", "medium", "low", "info")
+# One recommendation each, as the benchmark numbers them: a section is no reference, and a list is not found by search.
+RECOMMENDATION = re.compile(r"CIS Ubuntu 24\.04 v1\.0\.0, [1-7](\.[0-9]+){2,4}")
 # Run on the controller or decide only: they cost no call on a node.
 FREE = {"import_tasks", "include_tasks", "import_role", "include_role", "meta", "assert", "fail", "debug", "set_fact"}
 # Happens only on a host that is named, and only when it is owed: a node in sync pays nothing for it.
@@ -189,6 +191,9 @@ def catalogues_are_valid(tree: Tree) -> Iterator[str]:
                 yield f"{where}: severity {control['severity']} is none of {', '.join(SEVERITIES)}"
             if not control["references"] or not all(isinstance(text, str) and text for text in control["references"]):
                 yield f"{where}: names no reference"
+            for text in map(str, control["references"] or []):
+                if "CIS" in text and not RECOMMENDATION.fullmatch(text):
+                    yield f"{where}: {text} is not one recommendation of the benchmark, as in {RECOMMENDATION.pattern}"
             for key in ("title", "rationale", "remedy"):
                 if not isinstance(control[key], str) or not control[key].strip():
                     yield f"{where}: {key} is empty"

@@ -84,6 +84,7 @@ DAMAGE = (
         "sudo_pty": "sed -i /use_pty/d /etc/sudoers.d/90-nusy",
         "password_lock": "sed -i '/pam_faillock.so preauth/d' /etc/pam.d/common-auth",
         "password_hash": "sed -i 's/^ENCRYPT_METHOD.*/ENCRYPT_METHOD SHA512/' /etc/login.defs",
+        "umask": "sed -i 's/^UMASK.*/UMASK 022/' /etc/login.defs",
         "account_files": "chmod 0666 /etc/shadow- /etc/group",
         "cron_users": "echo mallory > /etc/cron.allow",
         "banner": "rm /etc/issue.net",
@@ -130,18 +131,19 @@ def test_what_no_run_mends_and_what_counts_instead_is_named(story):
     story.machine.shell(
         f"useradd --non-unique --uid 0 toor; {PACKAGE};"
         " echo 'Defaults !use_pty' > /etc/sudoers.d/99-later; chmod 0440 /etc/sudoers.d/99-later;"
-        " printf '[Journal]\\nStorage=none\\n' > /etc/systemd/journald.conf.d/99-later.conf"
+        " printf '[Journal]\\nStorage=none\\n' > /etc/systemd/journald.conf.d/99-later.conf;"
+        " sed -i 's/pam_umask.so/& umask=022/' /etc/pam.d/common-session"
     )
     found = story.run(check=True, extra=SKIPPED)
     off = {"os_hardening/su_group", "os_hardening/shell_timeout"}
     assert {name for name, control in found.items() if control["state"] == "not_selected"} == ELSEWHERE | off
     assert found["os_hardening/legacy_packages"]["blocked_by"] == "os_hardening_confirm: [talk]"
-    others = {f"os_hardening/{name}" for name in ("accounts", "sudo_pty", "journal")}
+    others = {f"os_hardening/{name}" for name in ("accounts", "sudo_pty", "journal", "umask")}
     assert drifted(found) == others | {"os_hardening/legacy_packages"}
     assert all(found[name]["reason"] for name in others)
     story.machine.shell(
-        "sed -i /^toor:/d /etc/passwd /etc/shadow; rm /etc/sudoers.d/99-later"
-        " /etc/systemd/journald.conf.d/99-later.conf"
+        "sed -i /^toor:/d /etc/passwd /etc/shadow; sed -i s/umask=022// /etc/pam.d/common-session;"
+        " rm /etc/sudoers.d/99-later /etc/systemd/journald.conf.d/99-later.conf"
     )
 
 
@@ -156,7 +158,10 @@ done
 python3 -c 'import mmap; mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)'
 unshare -Ur id -u | grep -qx 0
 bwrap --ro-bind / / --dev /dev --unshare-all true
-sudo -n id -u
+umask
+touch ~/mine /srv/caches/kernel
+stat -c '%a %G' ~/mine /srv/caches/kernel
+sudo -n sh -c umask
 """
 
 
@@ -164,17 +169,23 @@ def test_people_and_engines_work_as_before(story):
     """A new login by key, sudo, sandboxes, and what is compiled and run. Who may run su, does."""
     machine = story.machine
     assert not machine.ok("runuser", "-u", "ops", "--", "/usr/bin/su", "--version")
-    machine.shell("apt-get install -qq -y --no-install-recommends bubblewrap")
+    machine.shell(
+        "apt-get install -qq -y --no-install-recommends bubblewrap;"
+        # What several people share belongs to a group, as the umask of who writes there has it.
+        " groupadd caches; usermod -aG caches ops; install -d -m 2770 -g caches /srv/caches"
+    )
     done = subprocess.run(
-        ["ssh", "-F", str(identity.SSH_CONFIG), machine.name, "bash", "-s"],
+        # A login of its own: a connection that is kept has the umask of the login that opened it.
+        ["ssh", "-F", str(identity.SSH_CONFIG), "-o", "ControlPath=none", machine.name, "bash", "-s"],
         input=WORK,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("0\n")
-    assert "COMMAND=/usr/bin/id" in machine.read("/var/log/sudo.log")
+    assert done.stdout.splitlines() == ["0007", "660 ops", "660 caches", "0027"]
+    machine.run("setpriv", "--reuid=nobody", "--regid=nogroup", "--groups=caches", "cat", "/srv/caches/kernel")
+    assert "COMMAND=/usr/bin/sh -c umask" in machine.read("/var/log/sudo.log")
 
 
 def test_failed_passwords_make_wait_and_lock_nobody_out(story):

@@ -55,6 +55,7 @@ class Ubuntu(FakeNode):
             self.put("/proc/sys/" + value.name.replace(".", "/"), "7\n")
         for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "systemd-journald.service"):
             self.units[unit] = self.unit(active="active", state="enabled")
+        self.pam = "auth required pam_permit.so\nsession optional\t\t\tpam_umask.so\n"
 
     def run(self, argv, *, timeout=10.0, env=None, stdin=""):
         said = {
@@ -63,7 +64,7 @@ class Ubuntu(FakeNode):
             "find": "",
             "awk": "",
             "stat": "root root 4755\n",
-            "cat": "Y\n" if "apparmor" in argv[-1] else "auth required pam_permit.so\n",
+            "cat": "Y\n" if "apparmor" in argv[-1] else self.pam,
             "apt-config": 'APT::Periodic::Unattended-Upgrade "1";\n',
         }
         tool = argv[0].rpartition("/")[2]
@@ -86,6 +87,15 @@ def test_ubuntu_is_hardened_without_a_question():
         *("accounts", "account_files", "cron_files", "file_extra", "legacy_packages", "mount_shm")
     }
     assert found["password_hash"].as_dict()["before"] == {"setting /etc/login.defs: ENCRYPT_METHOD": "SHA512"}
+
+
+def test_an_umask_that_pam_sets_by_itself_is_named_and_left_to_its_owner():
+    node = Ubuntu()
+    node.put("/etc/login.defs", "UMASK 027\nENCRYPT_METHOD YESCRYPT\n")
+    assert verdicts(node)["umask"].state == "in_sync"
+    node.pam = node.pam.replace("pam_umask.so", "pam_umask.so umask=022")
+    found = verdicts(node)["umask"]
+    assert (found.state, "no pam_umask without arguments" in found.reason) == ("drifted", True)
 
 
 def test_the_crash_reporter_that_would_open_core_dumps_again_is_stopped():
