@@ -305,11 +305,13 @@ def persistence(wanted: Wanted, seen: Seen) -> ControlSpec:
 def smi(seen: Seen) -> ControlSpec:
     """By its absolute path, and only where starting it sets nothing up."""
     devices = _gpu(seen, "devices")
-    names = [one.get("name") for one in devices if isinstance(one, Mapping)] if isinstance(devices, list) else []
+    devices = [one for one in devices if isinstance(one, Mapping)] if isinstance(devices, list) else []
+    # Where it does not answer the driver in the kernel still knows names: numbers come from nvidia-smi alone.
+    names = [one.get("name") for one in devices if "index" in one]
     if names and _gpu(seen, "driver_version"):
         found = f"{', '.join(map(str, names))}, driver {_gpu(seen, 'driver_version')}"
         return ControlSpec(SMI, assertions=(Assertion("/usr/bin/nvidia-smi", "in_sync", found, "names the GPU"),))
-    return unknown(SMI, "/usr/bin/nvidia-smi", _why(seen, "gpu.devices") or "there is no GPU to name")
+    return unknown(SMI, "/usr/bin/nvidia-smi", _why(seen, "gpu.devices.0.index" if devices else "gpu.devices"))
 
 
 def holds(wanted: Wanted, seen: Seen) -> ControlSpec:

@@ -116,19 +116,29 @@ def test_a_named_host_is_rebooted_once_and_looked_at_again(story, machine):
     assert clean.changed == [] and with_state(clean, "drifted") == set()
 
 
+MANAGER = "/etc/systemd/system.conf.d"
+DAMAGE = {
+    "kernel_tuning/matrix": f"sed -i s/nusy.matrix=1/nusy.matrix=0/ {DROPIN}",
+    "kernel_tuning/parameters": f"sed -i s/nusy.test=1/nusy.test=0/ {DROPIN}",
+    "kernel_tuning/thp": f"echo never > {THP}/enabled",
+    "kernel_tuning/sysctl": "sysctl -q vm.max_map_count=65530",
+    "kernel_tuning/memlock": f"sed -i s/infinity/8M/ {MANAGER}/90-nusy-memlock.conf",
+    # By a file that comes later: only what systemd goes by shows it.
+    "kernel_tuning/watchdog": f"printf '[Manager]\\nRuntimeWatchdogSec=0\\n' > {MANAGER}/99-admin.conf"
+    "; systemctl daemon-reexec",
+    "kernel_tuning/headless": "systemctl -q set-default graphical.target",
+    "kernel_tuning/modules": "rm /etc/modprobe.d/90-nusy-kernel_tuning.conf",
+    "kernel_tuning/file_extra": "echo stray >> /etc/sysctl.d/90-nusy-kernel_tuning.conf",
+}
+
+
+@pytest.mark.breaks(*DAMAGE)
 def test_what_somebody_breaks_is_named_alone_and_repaired(story, machine):
-    """All at once, since a look is dear here. Control groups cannot be broken without a boot; CPPC is not there."""
-    machine.shell(
-        f"sed -i s/nusy.matrix=1/nusy.matrix=0/ {DROPIN}; echo never > {THP}/enabled; sysctl -q vm.max_map_count=65530;"
-        " sed -i s/infinity/8M/ /etc/systemd/system.conf.d/90-nusy-memlock.conf;"
-        # By a file that comes later: only what systemd goes by shows it.
-        " printf '[Manager]\\nRuntimeWatchdogSec=0\\n' > /etc/systemd/system.conf.d/99-admin.conf;"
-        " systemctl daemon-reexec; systemctl -q set-default graphical.target;"
-        " rm /etc/modprobe.d/90-nusy-kernel_tuning.conf; echo stray >> /etc/sysctl.d/90-nusy-kernel_tuning.conf"
-    )
+    """All at once, since a look is dear here."""
+    machine.shell("; ".join(DAMAGE.values()))
     found = story(check=True).assert_ok()
-    assert with_state(found, "in_sync") == {"kernel_tuning/cgroup_v2"}
-    assert with_state(found, "not_selected") == LEFT_OUT
-    machine.shell("rm /etc/systemd/system.conf.d/99-admin.conf")
+    assert with_state(found, "drifted") == {*DAMAGE}
+    assert with_state(found, "not_selected") == LEFT_OUT and with_state(found, "unknown") == set()
+    machine.shell(f"rm {MANAGER}/99-admin.conf")
     story().assert_ok()
     assert with_state(story(check=True).assert_ok(), "drifted") == set()

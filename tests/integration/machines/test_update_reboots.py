@@ -33,6 +33,7 @@ def booted(done):
     return control
 
 
+@pytest.mark.breaks("updates/booted")
 def test_an_update_ends_in_the_kernel_of_the_next_boot(behind, ansible_playbook):
     machine, before = behind, behind.boot_id
     extra = {"updates_confirm": [machine.name], "spark_reboot_confirm": [machine.name]}

@@ -7,7 +7,8 @@ import platform
 
 import apt_repo as apt
 
-DRIVER = "580.142-0ubuntu0.24.04.1"
+LOADED = "580.142"
+DRIVER = f"{LOADED}-0ubuntu0.24.04.1"
 TOOLKIT = "1.19.1-1"
 KERNEL, NEXT = "6.17.0-1014-nvidia", "6.17.0-1022-nvidia"
 PERSISTENCED = "[Unit]\nDescription=Persistence daemon\n[Service]\nExecStart=/bin/sleep infinity\n"
@@ -110,6 +111,24 @@ def docker() -> apt.Package:
 
 PODMAN = apt.Package("podman", "4.9.3+ds1-1ubuntu0.2")
 EVERYTHING = [*kernels(), *driver(), *toolkit(), docker(), PODMAN]
+# What shows of a GPU and of the driver in the kernel, and the answers of the tool that asks it: no test has either.
+SMI = f"""#!/bin/sh
+row="0, NVIDIA GB10, 0000000F:01:00.0, {LOADED}, 12.1, Enabled, P8, 40, 5.00 W, 208 MHz, 3003 MHz, 0 %"
+case "$1" in
+    --query-gpu=*) echo "$row, [N/A], 9A.0B.01.00.00" ;;
+    --query-compute-apps=*) ;;
+    *) echo '| NVIDIA-SMI {LOADED}    Driver Version: {LOADED}    CUDA Version: 13.0 |' ;;
+esac
+"""
+GPU = f"""
+set -e
+for place in /proc/driver /sys/bus/pci/devices; do mount -t tmpfs none $place; done
+mkdir -p /proc/driver/nvidia/gpus/000f:01:00.0 /sys/bus/pci/devices/000f:01:00.0; cd /proc/driver/nvidia
+echo 'NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  {LOADED}  Release Build' > version
+echo 'Model: NVIDIA GB10' > gpus/000f:01:00.0/information
+cd /sys/bus/pci/devices/000f:01:00.0; echo 0x10de > vendor; echo 0x030200 > class
+touch /dev/nvidiactl /dev/nvidia0
+"""
 # What DGX OS brings.
 PREINSTALLED = (
     "linux-nvidia-hwe-24.04",

@@ -282,9 +282,9 @@ NAMES = sorted(DAMAGE)
 ROUNDS = [(NAMES[::2], NAMES[1::2]), (NAMES[7:], NAMES[:7])]
 
 
+@pytest.mark.breaks(*DAMAGE)
 @pytest.mark.parametrize("number", range(len(ROUNDS)))
 def test_what_is_broken_by_hand_is_named_alone_and_repaired(site: Site, number: int) -> None:
-    assert set(DAMAGE) == CONTROLS
     for machine, names in zip(site.machines, ROUNDS[number], strict=True):
         for name in names:
             machine.shell(DAMAGE[name])

@@ -31,7 +31,6 @@ ELSEWHERE = {
 SKIPPED = {"os_hardening_skip_controls": sorted(ELSEWHERE)}
 # What is off unless a variable asks for it.
 ASKED = {**SKIPPED, "os_hardening_su_group": "wheel", "os_hardening_shell_timeout": 600}
-HERE = CONTROLS - ELSEWHERE
 
 
 class Story:
@@ -107,15 +106,9 @@ DAMAGE = (
         "updates_never": "sed -i /nvidia/d /etc/apt/apt.conf.d/90nusy-updates",
     },
 )
-# No run repairs it: see the test below.
-NOT_MENDED = {"os_hardening/accounts"}
 
 
-def test_every_control_has_its_damage():
-    broken = [f"os_hardening/{name}" for damage in DAMAGE for name in damage]
-    assert sorted(broken) == sorted(HERE - NOT_MENDED)
-
-
+@pytest.mark.breaks(*(name for damage in DAMAGE for name in damage), role="os_hardening")
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_what_is_broken_by_hand_is_named_alone_and_repaired(story, damage):
     story.machine.shell("; ".join(damage.values()))
@@ -126,6 +119,7 @@ def test_what_is_broken_by_hand_is_named_alone_and_repaired(story, damage):
     assert story.run(check=False, extra=named) == found
 
 
+@pytest.mark.names("os_hardening/accounts")
 def test_what_no_run_mends_and_what_counts_instead_is_named(story):
     """A second root, a package to take away, and later files that win: none of them is overwritten in silence."""
     story.machine.shell(

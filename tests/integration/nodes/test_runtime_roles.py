@@ -257,13 +257,6 @@ NOT_OURS = {
     "launchers/cuda_binaries": (f"mount --bind /usr/bin/false {PTXAS}", f"umount {PTXAS}"),
     "launchers/driver_binaries": ("mv /usr/bin/nvidia-smi /tmp/away", "mv /tmp/away /usr/bin/nvidia-smi"),
 }
-# Compiles are real in tests/integration/ptxas alone, and too large a cache has a test of its own.
-ELSEWHERE = {"vllm_runtime/compiles", "ptxas/assembles", "vllm_runtime/cache_size"}
-
-
-def test_every_control_has_its_damage(site):
-    known = {name for name in on_the_node(site.machines[0]) if not name.startswith("prereqs/")}
-    assert known == {*DAMAGE, *NOT_OURS, *ELSEWHERE}
 
 
 # One of each role at a time on each node: a round costs a check and a repair of all.
@@ -281,6 +274,7 @@ def agree(site: Site, done: Any) -> None:
             assert there[name]["before"].keys() == control["before"].keys(), name
 
 
+@pytest.mark.breaks(*(name for names in BY_ROLE for name in names))
 @pytest.mark.parametrize("number", ROUNDS)
 def test_a_control_broken_by_hand_is_named_alone_by_both_and_repaired(site, number):
     broken = {}
@@ -300,6 +294,7 @@ def test_a_control_broken_by_hand_is_named_alone_by_both_and_repaired(site, numb
         assert {c["state"] for c in on_the_node(machine).values()} == FINE
 
 
+@pytest.mark.names(*NOT_OURS)
 def test_what_these_roles_cannot_make_is_named_and_fails_a_real_run(site):
     """One role on each node, since a role that fails ends the run of its node."""
     here = {name: int(name.startswith("launchers/")) for name in NOT_OURS}
@@ -320,6 +315,7 @@ def test_what_these_roles_cannot_make_is_named_and_fails_a_real_run(site):
         assert {c["state"] for c in on_the_node(machine).values()} == FINE
 
 
+@pytest.mark.breaks("vllm_runtime/cache_size")
 def test_a_cache_that_is_too_large_is_emptied_when_it_is_named(site):
     machine = site.machines[0]
     machine.shell(

@@ -206,19 +206,11 @@ GRID = (
 )
 # The record, which tells the cause of the others, is below it.
 ALONE = ("prereqs/root_state",)
+PLACED = (*ALONE, *(name for row in GRID for name in row))
 ROUNDS = [*zip(GRID, zip(*GRID, strict=True), strict=True), (ALONE, ALONE)]
 
 
-def test_every_control_has_its_damage_and_its_place():
-    """Three cannot be broken so that the role mends them.
-
-    Which ptxas assembles follows from read-only wheels; another interpreter breaks the node itself;
-    what an intact environment lacks of the node has a test of its own.
-    """
-    assert set(DAMAGE) == CONTROLS - MOUNTED - {"ptxas/assembles", "vllm_venv/interpreter", "vllm_venv/use"}
-    assert sorted([*ALONE, *(name for row in GRID for name in row)]) == sorted(DAMAGE)
-
-
+@pytest.mark.breaks(*PLACED)
 @pytest.mark.parametrize("number", range(len(ROUNDS)))
 def test_what_is_broken_by_hand_is_named_alone_and_repaired(site, number):
     broken = dict(zip(site.machines, ROUNDS[number], strict=True))
@@ -294,6 +286,7 @@ def test_a_triton_that_came_by_hand_is_the_node_that_moved(site):
     assert f'TRITON_PTXAS_PATH="{PTXAS}"' in changed.read(ENVIRONMENT)
 
 
+@pytest.mark.names("ptxas/assembles")
 def test_what_cannot_be_repaired_here_fails_with_what_to_do(site):
     damaged = site.machines[0]
     # What is forced now counts as a candidate too, so it has to go first.
@@ -304,6 +297,7 @@ def test_what_cannot_be_repaired_here_fails_with_what_to_do(site):
     site.run("repair", check=False, role="ptxas").assert_ok()
 
 
+@pytest.mark.names("vllm_venv/use")
 def test_what_an_intact_environment_lacks_of_the_node_is_named_and_not_built_again(site):
     """A stage asserts of what its lock names something that is not so: no build mends that."""
     machine = site.machines[0]

@@ -69,6 +69,7 @@ def run(node: Any, directory: Path, roles: tuple[str, ...], *, check: bool) -> d
     return {control["id"]: control for control in host["controls"]}
 
 
+@pytest.mark.names("vllm_runtime/compiles", "ptxas/assembles")
 def test_triton_3_5_1_compiles_for_a_spark_once_all_is_applied(node: Any, tmp_path: Path) -> None:
     run(node, tmp_path, HALF, check=False)
     before = run(node, tmp_path, ROLES, check=True)

@@ -14,6 +14,7 @@ from apt_repo import AptRepo, Package
 
 ROLES = ("updates",)
 PLAY = "playbooks/update.yml"
+ROLE = [{"hosts": "all", "gather_facts": False, "roles": ["nusy.dgx_spark.updates"]}]
 # A package whose new version cannot be configured on a node that has this file.
 BROKEN = "/srv/broken"
 NEW = Package(
@@ -99,6 +100,7 @@ def test_the_first_host_that_fails_ends_it_and_stays_out_of_service(update, ring
     assert "dpkg --configure -a" in done.stdout
 
 
+@pytest.mark.breaks("updates/dpkg", "updates/packages")
 def test_what_was_cut_off_is_finished_and_the_rest_follows(update, rings):
     rings["wave1"].run("rm", BROKEN)
     found = control(update(check=True).assert_ok(), rings["wave1"], "dpkg")
@@ -113,3 +115,69 @@ def test_a_report_of_the_site_says_it_in_one_call(rings, tmp_path):
     before = calls.as_root(machine.name)
     done = testing.ansible_playbook("site.yml", [machine], tmp_path, "--tags", "updates", check=True).assert_ok()
     calls.keep_the_promise(done, machine, ROLES, calls.as_root(machine.name) - before)
+
+
+# --- what no new package shows -------------------------------------------------------------------
+
+GUID = "3f4b2c1e-0000-4000-8000-00000000c0de"
+# Stand-ins, since no node has fwupd or the Dashboard. The level is new as soon as the package is.
+FWUPDMGR = f"""#!/bin/sh
+[ "$1" = update ] && test "$2" = {GUID} && echo 2 > /srv/firmware
+version=$(cat /srv/firmware)
+test "$version" = 2 || newer='"Releases": [{{"Version": "2", "Flags": ["is-upgrade"]}}],'
+echo '{{"Devices": [{{"Name": "demo",' "$newer" '"Version": "'$version'", "Guid": ["{GUID}"]}}]}}'
+"""
+BUSCTL = """#!/bin/sh
+case "$(dpkg-query -W demo)" in *$(cat /srv/level)) behind=false name= ;; *) behind=true name=OTA3 ;; esac
+echo "ssbbs \\"ready\\" \\"2026-01-01T00:00:00Z\\" true $behind \\"$name\\""
+"""
+OLD = "touch -d '-3 days' /var/lib/apt/lists/partial; rm -f /var/lib/apt/periodic/update-success-stamp"
+
+
+@pytest.fixture(scope="module")
+def adopted(rings, site):
+    """A node with a Dashboard and fwupd, all of it up to date."""
+    machine = rings["pilot"]
+    machine.write("/etc/dgx-release", 'DGX_NAME="DGX Spark"\n')
+    machine.write("/srv/firmware", "2\n")
+    machine.write("/usr/bin/fwupdmgr", FWUPDMGR, "0755")
+    machine.write("/srv/busctl", BUSCTL, "0755")
+    machine.shell("echo 2.0 > /srv/level; mount --bind /srv/busctl /usr/bin/busctl")
+    return machine
+
+
+def looked_at(machine, folder, *, check, **extra):
+    """The role alone. State → controls."""
+    given = {"updates_skip_controls": ["updates/booted"], "updates_firmware": True, **extra}
+    done = testing.ansible_playbook(ROLE, [machine], folder, check=check, extra=given).assert_ok()
+    (entry,) = done.of(action="updates")
+    found = {}
+    for one in entry["result"]["controls"]:
+        found.setdefault(one["state"], set()).add(one["id"].removeprefix("updates/"))
+    return found
+
+
+@pytest.mark.breaks("updates/lists")
+def test_old_lists_say_nothing_and_are_read_again(adopted, tmp_path):
+    adopted.shell(OLD)
+    old = {"drifted": {"lists"}, "unknown": {"security", "packages"}}
+    assert looked_at(adopted, tmp_path, check=True).items() >= old.items()
+    looked_at(adopted, tmp_path, check=False, updates_confirm=[adopted.name])
+    assert looked_at(adopted, tmp_path, check=True).keys() == {"in_sync", "not_selected"}
+
+
+@pytest.mark.breaks("updates/security", "updates/firmware", "updates/ota_level")
+def test_what_is_for_security_firmware_and_the_level_is_named_and_made(adopted, tmp_path):
+    repository = AptRepo(f"security-{os.getpid()}", label="Debian-Security")
+    repository.publish([Package("demo", "3.0")])
+    try:
+        adopted.use(repository)
+        adopted.shell("echo 1 > /srv/firmware; echo 3.0 > /srv/level")
+        found = looked_at(adopted, tmp_path, check=True)
+        assert found["drifted"] == {"security", "firmware", "ota_level"} and "unknown" not in found
+        named = {"updates_confirm": [adopted.name, GUID]}
+        assert looked_at(adopted, tmp_path, check=False, **named) == found
+        assert looked_at(adopted, tmp_path, check=True).keys() == {"in_sync", "not_selected"}
+        assert (version(adopted), adopted.read("/srv/firmware")) == ("3.0", "2\n")
+    finally:
+        repository.remove()

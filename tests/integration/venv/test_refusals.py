@@ -43,6 +43,7 @@ def test_an_assertion_between_stages_stops_before_the_next_one(bench: Bench) -> 
     }
 
 
+@pytest.mark.names("vllm_venv/interpreter")
 @pytest.mark.parametrize(
     ("interpreter", "found"),
     [

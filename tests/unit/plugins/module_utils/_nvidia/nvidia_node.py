@@ -29,7 +29,7 @@ FACTS: dict[str, Any] = {
         "pci_addresses": ["000f:01:00.0"],
         "module_version": "580.142",
         "driver_version": "580.142",
-        "devices": [{"name": "NVIDIA GB10"}],
+        "devices": [{"index": 0, "name": "NVIDIA GB10"}],
     },
     "network": {"rdma_devices": {"rocep1s0f0": {"firmware": "28.45.4028"}}},
     "firmware": {"components": [{"name": "UEFI", "version": "R:1.110.13"}]},

@@ -228,6 +228,16 @@ def test_a_driver_that_is_not_loaded_leaves_unknown_what_needs_it() -> None:
     )
 
 
+def test_a_tool_that_does_not_answer_is_not_fine_because_the_kernel_knows_the_gpu() -> None:
+    given = facts()
+    given["gpu"] = {**given["gpu"], "devices": [{"name": "NVIDIA GB10"}]}
+    given["unknown"] = {"gpu.devices.0.index": "nvidia-smi (exit 18): Failed to initialize NVML"}
+    found = bad(spark(), given)
+    assert {name: (one.state, one.reason) for name, one in found.items()} == {
+        "smi": ("unknown", "nvidia-smi (exit 18): Failed to initialize NVML")
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
