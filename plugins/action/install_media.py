@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ class ActionModule(ActionBase):
         _validated, options = self.validate_argument_spec(
             {"declared": {"type": "dict", "required": True}, "directory": {"type": "str", "required": True}}
         )
-        host = str((task_vars or {}).get("inventory_hostname"))
-        user = self._templar.template((task_vars or {}).get("ansible_user"))
+        task_vars = task_vars or {}
+        host = str(task_vars.get("inventory_hostname"))
+        user = self._templar.template(task_vars.get("ansible_user"))
         install, problems = declared.parse(options["declared"], host, user)
-        if install is None:
+        problems += _shared(install, host, task_vars) if install else []
+        if install is None or problems:
             return {**result, **refusal([_on(host, problem) for problem in problems])}
-        # The name of a host can be anything; that of a folder cannot.
-        folder = Path(str(options["directory"])).expanduser().absolute() / re.sub(r"[^\w.-]|^\.+", "_", host)
+        folder = Path(str(options["directory"])).expanduser().absolute() / host
         tree = render.tree(install)
         try:
             with doing(f"Installation media in {folder}"):
@@ -60,6 +62,25 @@ class ActionModule(ActionBase):
                 for change in changes
             ],
         }
+
+
+def _shared(install: declared.Install, host: str, task_vars: Mapping[str, Any]) -> Iterator[Problem]:
+    """What must be of this host alone: a second one with it was copied and not changed, or takes its folder."""
+    if not re.fullmatch(r"\w[\w.-]*", host):
+        why = "what installs a host is kept in a folder of its name, and two hosts would share one"
+        fix = "call it otherwise in the inventory; ansible_host and spark_install.hostname say the rest"
+        yield Problem("install.input", "a host whose name can be that of a folder", repr(host), why, fix)
+    for other in task_vars.get("ansible_play_hosts_all", ()):
+        theirs = task_vars["hostvars"][other].get("spark_install") if other != host else None
+        if isinstance(theirs, Mapping):
+            for name, default in (("hostname", other), ("disk_serial", None)):
+                mine = getattr(install, name)
+                if mine and str(theirs.get(name) or default) == mine:
+                    wanted = f"spark_install.{name}: one of its own"
+                    why = "one of the two would take the other's place"
+                    yield Problem(
+                        "install.input", wanted, f"{mine!r}, as of {other},", why, f"correct it for {host} or {other}"
+                    )
 
 
 def _on(host: str, problem: Problem) -> Problem:

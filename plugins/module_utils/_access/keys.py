@@ -9,8 +9,6 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import fnmatch
 import os
 import re
@@ -19,6 +17,7 @@ from collections.abc import Mapping
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.ssh import SIGNS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.public_key import rsa_bits
 
 # [options] type base64 [comment]; a blank inside quotes does not end the options.
 LINE = re.compile(
@@ -114,17 +113,3 @@ def _useless(path: str, conf: Mapping[str, str], reader: Reader) -> str:
         else:
             return ""
     return f"{path}: {', '.join(dict.fromkeys(whys)) or 'holds no key for a login'}"
-
-
-def rsa_bits(key: str) -> int:
-    """RFC 4253 6.6: three fields, each after its length: the type, the exponent, the modulus. 0: cannot be read."""
-    try:
-        data = base64.b64decode(key, validate=True)
-    except binascii.Error:
-        return 0
-    fields = []
-    while len(data) >= 4:
-        length = int.from_bytes(data[:4], "big")
-        fields.append(data[4 : 4 + length])
-        data = data[4 + length :]
-    return int.from_bytes(fields[2], "big").bit_length() if len(fields) == 3 else 0

@@ -9,30 +9,24 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import hashlib
 import ipaddress
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Problem
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import value_misfits
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._text import public_key
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import ROOT, options
 
 NAME = "spark_install"
 DGX_OS, UBUNTU = "dgx_os", "ubuntu"
 # What only the volume OEMDATA can bring.
 OF_OEMDATA = ("apt_repository", "apt_key", "firmware_mirror", "debs", "firmware")
-# ssh-dss is not among them: OpenSSH takes it no more.
-KEYS = (
-    "ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
-    "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com",
-)  # fmt: skip
 # What Ubuntu's adduser takes by default, and a label of a host name (RFC 1123).
 ACCOUNT = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 HOSTNAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
@@ -41,6 +35,8 @@ URL = re.compile(r"https?://[\w.:\[\]-]+(/[\w./~%+=&-]*)?", re.ASCII)
 PLAIN = re.compile(r"[\w./@+-]+", re.ASCII)
 SERIAL = re.compile(r"[\w.:+-]+", re.ASCII)
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+# The least that IPv6 goes through (RFC 8200, 5), and the most that the length of an IP packet can say.
+MTU = range(1280, 65536)
 FILES = {"debs": (".deb",), "firmware": (".cab", ".cap")}
 
 
@@ -89,12 +85,14 @@ def parse(declared: Any, hostname: str, user: str) -> tuple[Install | None, list
     problems = list(value_misfits(option, declared, NAME))
     if problems:
         return None, problems
-    defaults = {name: spec.get("default") for name, spec in option["options"].items()}
-    left_out = {"hostname": hostname, "user": user}
-    given = {**defaults, **left_out, **{name: value for name, value in declared.items() if value is not None}}
+    # With defaults, and every value as what it is documented to be: YAML reads some names and sums as numbers.
+    given = ArgumentSpecValidator(option["options"]).validate(dict(declared)).validated_parameters
+    for name, value in (("hostname", hostname), ("user", user)):
+        given[name] = value if given[name] is None else given[name]
     problems = [*_texts(given), *_keys(given), *_network(given), *_of_system(given), *_files(given)]
     if problems:
         return None, problems
+    # Plain text: that of Ansible carries where it came from, and YAML does not write it.
     texts = {name: str(given[name] or "") for name in _TEXTS}
     lists = {name: tuple(map(str, given[name])) for name in ("groups", "packages")}
     key = given["apt_key"]
@@ -104,8 +102,8 @@ def parse(declared: Any, hostname: str, user: str) -> tuple[Install | None, list
         apt_key=Path(key).read_text("utf-8") if key else "",
         authorized_keys=tuple(" ".join(key.split()) for key in given["authorized_keys"]),
         network=tuple(_port(item) for item in given["network"]),
-        debs=tuple(File(Path(item["path"]), str(item["sha256"]).lower()) for item in given["debs"]),
-        firmware=tuple(File(Path(item["path"]), str(item["sha256"]).lower()) for item in given["firmware"]),
+        debs=tuple(File(Path(item["path"]), item["sha256"].lower()) for item in given["debs"]),
+        firmware=tuple(File(Path(item["path"]), item["sha256"].lower()) for item in given["firmware"]),
     ), []
 
 
@@ -133,18 +131,16 @@ def _texts(given: Mapping[str, Any]) -> Iterator[Problem]:
         if name == "user" and value is None:
             why, fix = "nobody could log in", f"set ansible_user of the host, or {NAME}.user"
             yield _wrong(name, "an account", "nothing, and no ansible_user", why, fix)
-        elif rule and value is not None and not rule[0].fullmatch(str(value)):
-            found = (
-                "a URL with a name or a password in it" if "@" in str(value) and "://" in str(value) else repr(value)
-            )
-            yield _wrong(name, rule[1], found, rule[2])
+        elif rule and value is not None and not rule[0].fullmatch(value):
+            secret = "://" in value and ("@" in value or "?" in value)
+            yield _wrong(name, rule[1], "one with a password or a query in it" if secret else repr(value), rule[2])
     if given["user"] == "root":
         yield _wrong(
             "user", "an account other than root", "'root'", "root has no key, and sshd lets it in nowhere here"
         )
     for name, pattern in (("groups", ACCOUNT), ("packages", PACKAGE)):
         for number, value in enumerate(given[name]):
-            if not pattern.fullmatch(str(value)):
+            if not pattern.fullmatch(value):
                 yield _wrong(f"{name}[{number}]", "a name", repr(value), "there is no such thing to install or join")
 
 
@@ -154,7 +150,7 @@ def _keys(given: Mapping[str, Any]) -> Iterator[Problem]:
         yield _wrong("authorized_keys", "a public key", "an empty list", why, "add the line of a .pub file")
     for number, text in enumerate(given["authorized_keys"]):
         # What was found is not repeated: it may be the other half of the pair.
-        if problem := _key(str(text)):
+        if problem := _key(text):
             fix = "take the one line of the .pub file"
             yield _wrong(f"authorized_keys[{number}]", "the line of a public key", problem, why, fix)
 
@@ -163,38 +159,55 @@ def _key(text: str) -> str:
     if "PRIVATE KEY" in text:
         return "a private key, which belongs nowhere but where it was made"
     words = text.split()
-    if "\n" in text.strip() or len(words) < 2 or words[0] not in KEYS:
-        return f"text that does not begin with one of {', '.join(KEYS)}"
-    try:
-        blob = base64.b64decode(words[1], validate=True)
-        (size,) = struct.unpack(">I", blob[:4])
-    except (binascii.Error, struct.error):
-        return f"{words[0]} with a key that is cut off or altered"
-    if blob[4 : 4 + size] != words[0].encode() or len(blob) < 4 + size + 32:
-        return f"{words[0]} with a key that is cut off or of another kind"
+    if "\n" in text.strip() or len(words) < 2 or words[0] not in public_key.FIELDS:
+        return f"text that does not begin with one of {', '.join(public_key.FIELDS)}"
+    if not public_key.whole(words[0], words[1]):
+        return f"{words[0]} with a key that is cut off, altered or of another kind"
     return ""
 
 
 def _network(given: Mapping[str, Any]) -> Iterator[Problem]:
+    why = "the host would not be reached after its installation"
+    taken: set[str] = set()
     for number, item in enumerate(given["network"]):
-        at, why = f"network[{number}]", "the host would not be reached after its installation"
-        if not item.get("name") and not item.get("mac"):
+        at = f"network[{number}]"
+        own = {label(item["name"], number), *([item["mac"].lower()] if item["mac"] else [])}
+        if again := sorted(own & taken):
+            yield _wrong(at, "an interface of its own", f"{again[0]} once more", "the last one would be the only one")
+        taken |= own
+        if not item["name"] and not item["mac"]:
             yield _wrong(at, "name or mac", "neither", why)
-        if item.get("name") and not re.fullmatch(r"[\w.-]{1,15}", str(item["name"]), re.ASCII):
+        if item["name"] and not re.fullmatch(r"[\w.-]{1,15}", item["name"], re.ASCII):
             yield _wrong(f"{at}.name", "the name of an interface", repr(item["name"]), why)
-        if item.get("mac") and not MAC.fullmatch(str(item["mac"]).lower()):
+        if item["mac"] and not MAC.fullmatch(item["mac"].lower()):
             yield _wrong(f"{at}.mac", "six pairs of hexadecimal digits", repr(item["mac"]), why)
-        judged = [("addresses", one, ipaddress.ip_interface) for one in item.get("addresses") or ()]
-        judged += [("nameservers", one, ipaddress.ip_address) for one in item.get("nameservers") or ()]
-        judged += [("gateway", item["gateway"], ipaddress.ip_address)] if item.get("gateway") else []
+        if item["mtu"] is not None and item["mtu"] not in MTU:
+            yield _wrong(f"{at}.mtu", f"{MTU[0]} to {MTU[-1]} bytes", str(item["mtu"]), why)
+        judged = [("addresses", one, ipaddress.ip_interface) for one in item["addresses"]]
+        judged += [("nameservers", one, ipaddress.ip_address) for one in item["nameservers"]]
+        judged += [("gateway", item["gateway"], ipaddress.ip_address)] if item["gateway"] else []
+        networks, gateway = [], None
         for name, value, kind in judged:
             try:
-                kind(value)
+                address = kind(value)
             except ValueError as error:
                 yield _wrong(f"{at}.{name}", "an address", str(error), why)
-            else:
-                if name == "addresses" and "/" not in value:
-                    yield _wrong(f"{at}.{name}", "an address with the length of its network", repr(value), why)
+                continue
+            if name == "gateway":
+                gateway = address
+            elif name == "addresses" and "/" in value:
+                networks.append(address.network)
+            elif name == "addresses":
+                yield _wrong(f"{at}.{name}", "an address with the length of its network", repr(value), why)
+        # Without addresses of its own it asks for them, and nothing is known of its networks.
+        if gateway and networks and not gateway.is_link_local and not any(gateway in one for one in networks):
+            wanted = f"an address in {' or '.join(map(str, networks))}"
+            yield _wrong(f"{at}.gateway", wanted, str(gateway), why)
+
+
+def label(name: str | None, number: int) -> str:
+    """What netplan calls an interface that is found by its address."""
+    return name or f"port{number}"
 
 
 def _of_system(given: Mapping[str, Any]) -> Iterator[Problem]:
@@ -243,10 +256,10 @@ def _files(given: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _port(item: Mapping[str, Any]) -> Port:
     return Port(
-        name=str(item.get("name") or ""),
-        mac=str(item.get("mac") or "").lower(),
-        addresses=tuple(map(str, item.get("addresses") or ())),
-        gateway=str(item.get("gateway") or ""),
-        nameservers=tuple(map(str, item.get("nameservers") or ())),
-        mtu=int(item.get("mtu") or 0),
+        name=str(item["name"] or ""),
+        mac=(item["mac"] or "").lower(),
+        addresses=tuple(map(str, item["addresses"])),
+        gateway=str(item["gateway"] or ""),
+        nameservers=tuple(map(str, item["nameservers"])),
+        mtu=item["mtu"] or 0,
     )

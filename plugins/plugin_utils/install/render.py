@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.install.declared import DGX_OS, File, Install
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.install.declared import DGX_OS, File, Install, label
 
 HERE = Path(__file__).resolve().parent
 SUMS = "SHA256SUMS"
@@ -165,7 +165,7 @@ def _network(install: Install) -> dict[str, Any]:
             one["nameservers"] = {"addresses": list(port.nameservers)}
         if port.mtu:
             one["mtu"] = port.mtu
-        ethernets[port.name or f"port{number}"] = one
+        ethernets[label(port.name, number)] = one
     return {"version": 2, "ethernets": ethernets}
 
 

@@ -93,3 +93,14 @@ def test_a_folder_with_something_else_is_refused(site: Path) -> None:
     code, out, _changed = play(site)
     assert code != 0 and "seed/notes" in out and "move them away" in out
     assert "spark-1" in (site / "build/install-media/spark-1/seed/meta-data").read_text()
+
+
+def test_two_hosts_share_neither_folder_nor_disk_nor_name(site: Path) -> None:
+    write(site, spark_1={"hostname": "spark-2"})
+    code, out, _changed = play(site)
+    assert code != 0 and "spark_install.hostname: one of its own" in out and "'spark-2', as of spark-1" in out
+    text = (site / "hosts.yml").read_text()
+    (site / "hosts.yml").write_text(text.replace("spark-1:", "rack/1:").replace("hostname: spark-2", "hostname: one"))
+    code, out, _changed = play(site)
+    assert code != 0 and "a host whose name can be that of a folder" in out and "'rack/1'" in out
+    assert not (site / "build").exists()
