@@ -31,6 +31,8 @@ class ActionModule(ActionBase):
             problems = [unnamed]
         if problems:
             return {**result, **refusal(problems)}
+        for text in given.nearly_ours(owners):
+            self._display.warning(text)
         return {**result, "changed": False}
 
 

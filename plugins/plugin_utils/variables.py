@@ -11,6 +11,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ except ImportError:  # not a public interface: without it errors name no place
 
 ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = "spark_foreign_variables"
+# How alike the beginning of a name and that of a role's are when it was probably mistyped: one letter of six.
+LIKE = 0.89
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -66,6 +69,20 @@ class Variables:
                     found=f"{name} on {self.host}{self.place(name)}",
                     otherwise=f"if it belongs to something else, add it to {FOREIGN}",
                 )
+
+    def nearly_ours(self, owners: Iterable[str]) -> Iterator[str]:
+        """Names that begin almost like those of a role, which nothing reads. They may be somebody else's."""
+        foreign = self.value(FOREIGN) or ()
+        for name in sorted(self.written):
+            if name in foreign or owners_of(name, owners):
+                continue
+            for owner in owners:
+                begins = "_".join(name.split("_")[: owner.count("_") + 1])
+                if name != begins and difflib.SequenceMatcher(None, begins, owner).ratio() > LIKE:
+                    yield (
+                        f"{name} on {self.host}{self.place(name)} is read by no role: is {owner}{name[len(begins) :]} "
+                        f"meant? If it belongs to something else, add it to {FOREIGN}."
+                    )
 
     def _value(self, name: str, option: Mapping[str, Any]) -> Iterator[Problem]:
         where = f" on {self.host}{self.place(name)}"

@@ -9,6 +9,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -74,12 +75,12 @@ WantedBy=sysinit.target
 """
 
 
-def rules(wanted: Declared, ssh_ports: Sequence[int], source: str, skipped: Sequence[str] = ()) -> str:
+def rules(wanted: Declared, ssh_ports: Sequence[int], skipped: Sequence[str] = ()) -> str:
     """The file for ``nft -f``: takes the place of the table that is there, in one transaction.
 
-    source: the address that this very connection comes from; it may always come back.
+    From wherever it is made it is the same one.
     """
-    chains = {"input": list(_input(wanted, ssh_ports, source)), "forward": list(_forward(wanted))}
+    chains = {"input": list(_input(wanted, ssh_ports)), "forward": list(_forward(wanted))}
     lines = [
         "# Made by role access of nusy.dgx_spark. A line that is added by hand is drift.",
         f"table inet {TABLE}",
@@ -93,7 +94,26 @@ def rules(wanted: Declared, ssh_ports: Sequence[int], source: str, skipped: Sequ
     return "\n".join([*lines, "}", ""])
 
 
-def _input(wanted: Declared, ssh_ports: Sequence[int], source: str) -> Iterator[tuple[str, str]]:
+def shut_out(wanted: Declared, ssh_ports: Sequence[int], address: str, port: int) -> str:
+    """Why nobody could log in again from ``address`` to ``port``; empty when they could."""
+    if port not in ssh_ports:
+        return f"this login came by port {port}, where sshd is not configured to listen: log in by another one"
+    named = (*wanted.ssh_from, *wanted.peers)
+    if not wanted.ssh_from or any(_within(address, network) for network in named):
+        return ""
+    return (
+        f"this login comes from {address}, which access_firewall_ssh_from does not name: add it, or log in from there"
+    )
+
+
+def _within(address: str, network: str) -> bool:
+    found, named = ipaddress.ip_address(address), ipaddress.ip_network(network)
+    # An IPv4 address that came by a socket of IPv6.
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found) in named
+
+
+def _input(wanted: Declared, ssh_ports: Sequence[int]) -> Iterator[tuple[str, str]]:
     default = "firewall_default"
     yield f"{default}: loopback", 'iifname "lo" accept'
     yield f"{default}: answers", "ct state established,related accept"
@@ -110,8 +130,7 @@ def _input(wanted: Declared, ssh_ports: Sequence[int], source: str) -> Iterator[
         yield f"{default}: mDNS", "ip6 daddr ff02::fb udp dport 5353 accept"
     ports = _set(str(port) for port in sorted(set(ssh_ports)))
     if wanted.ssh_from:
-        sources = dict.fromkeys((*wanted.ssh_from, *([source] if source else ())))
-        for match in _sources(list(sources)):
+        for match in _sources(wanted.ssh_from):
             yield "firewall_ssh: ssh", f"{match} tcp dport {ports} accept"
     else:
         yield "firewall_ssh: ssh", f"tcp dport {ports} accept"

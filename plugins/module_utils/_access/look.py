@@ -56,9 +56,13 @@ class SeenSsh:
 
 @dataclass(frozen=True)
 class SeenFirewall:
-    """wanted, live: control → rules as the kernel shows them; live None: there is no such table."""
+    """wanted, live: control → rules as the kernel shows them; live None: there is no such table.
+
+    shut_out: why these rules would not let this very login in again.
+    """
 
     problem: str = ""
+    shut_out: str = ""
     installed: bool = True
     wanted: Mapping[str, Sequence[str]] = field(default_factory=dict)
     live: Mapping[str, Sequence[str]] | None = None
@@ -93,7 +97,8 @@ def _ssh(wanted: Declared, here: Login | None, skipped: Sequence[str], reader: R
         if isinstance(found, str):
             return SeenSsh(found)
         now[user] = found
-    every = ssh.settings(wanted, supported, frozenset(now[ANYBODY]))
+    factors = ssh.factors(now.values())
+    every = ssh.settings(wanted, supported, frozenset(now[ANYBODY]), factors)
     lines = tuple(one for one in every if one.control not in skipped)
     left = {one.name for one in every if one.control in skipped}
     names = reader.listdir(ssh.FOLDER) or ()
@@ -107,7 +112,9 @@ def _ssh(wanted: Declared, here: Login | None, skipped: Sequence[str], reader: R
     for user in users:
         found = _effective(user, here, reader, ssh.candidate(main, planned, names))
         if isinstance(found, str):
-            return SeenSsh(f"with the drop-in of this role {found}")
+            where = ssh.places({**files, ssh.MAIN: main}, "AuthenticationMethods")
+            asked = f"; AuthenticationMethods is set at {', '.join(where)}" if where else ""
+            return SeenSsh(f"with the drop-in of this role {found}{asked}")
         then[user] = found
     owners = [user for user in users if user in wanted.admins or (here is not None and user == here.user)]
     return SeenSsh(
@@ -118,7 +125,7 @@ def _ssh(wanted: Declared, here: Login | None, skipped: Sequence[str], reader: R
         found=text,
         stat=stat,
         files={**files, ssh.MAIN: main},
-        ports=_ports(now[ANYBODY], here, reader),
+        ports=_ports(now[ANYBODY], reader),
         locked_out={user: why for user in owners for why in [keys.problem(user, then[user], reader)] if why},
     )
 
@@ -144,15 +151,15 @@ def _effective(user: str, here: Login | None, reader: Reader, text: str = "") ->
     return ssh.effective(done.out)
 
 
-def _ports(now: Mapping[str, str], here: Login | None, reader: Reader) -> tuple[int, ...]:
-    """Where SSH is listened on: by sshd itself, by systemd for it, and the one that this login came by."""
-    ports = {int(port) for port in now.get("port", "22").split()}
+def _ports(now: Mapping[str, str], reader: Reader) -> tuple[int, ...]:
+    """Where SSH is listened on: by sshd itself, or by systemd for it."""
+    # sshd says where it listens even if nobody told it; ``port`` does not count where an address has one.
+    listening = now.get("listenaddress", "").split() or [f":{port}" for port in now.get("port", "22").split()]
     done = reader.run([SYSTEMCTL, "show", "ssh.socket", "--property=ActiveState,Listen"])
     if done.ok and "ActiveState=active" in done.out:
-        listening = [line.partition("=")[2].split()[0] for line in done.out.splitlines() if line.startswith("Listen=")]
-        ends = [address.rpartition(":")[2] for address in listening]
-        ports = {int(end) for end in ends if end.isdigit()} or ports
-    return tuple(sorted(ports | ({here.port} if here else set())))
+        ends = [line.partition("=")[2].split()[0] for line in done.out.splitlines() if line.startswith("Listen=")]
+        listening = [end for end in ends if ":" in end] or listening
+    return tuple(sorted({int(end.rpartition(":")[2]) for end in listening}))
 
 
 def look_at_firewall(
@@ -171,10 +178,11 @@ def _firewall(
 ) -> SeenFirewall:
     if _ufw_is_active(reader):
         return SeenFirewall("ufw is active and its owner's: set access_firewall: false, or disable ufw")
-    text = firewall.rules(wanted, ports, here.address if here else "", skipped)
+    text = firewall.rules(wanted, ports, skipped)
+    shut_out = firewall.shut_out(wanted, ports, here.address, here.port) if here else ""
     files = (reader.read(firewall.RULES), reader.read(firewall.UNIT_FILE))
     if reader.stat(firewall.NFT) is None:
-        return SeenFirewall(installed=False, text=text, rules=files[0], unit=files[1])
+        return SeenFirewall(shut_out=shut_out, installed=False, text=text, rules=files[0], unit=files[1])
     listing = [firewall.NFT, "list", "table", "inet", firewall.TABLE]
     # As the kernel itself would show it: nobody else knows how it writes a rule down.
     alone = reader.run([*ALONE, f"{firewall.NFT} -f - && exec {' '.join(listing)}"], stdin=text)
@@ -184,6 +192,7 @@ def _firewall(
     if not live.ok and "No such file or directory" not in live.err:
         return SeenFirewall(f"nft {live.ending}: {one_line(live.said())}")
     return SeenFirewall(
+        shut_out=shut_out,
         wanted=firewall.shown(alone.out),
         live=firewall.shown(live.out) if live.ok else None,
         text=text,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import posixpath
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.model import Declared
@@ -73,8 +73,34 @@ class Setting:
         return self.keyword.lower()
 
 
-def settings(wanted: Declared, supported: Mapping[str, Collection[str]], known: Collection[str]) -> list[Setting]:
-    """supported: by query of ``ssh -Q``. known: keywords that this sshd prints; one that it lacks is left out."""
+# What a login may be asked for beside its key → the keyword without which it could not be.
+FACTORS = {"password": "PasswordAuthentication", "keyboard-interactive": "KbdInteractiveAuthentication"}
+
+
+def factors(every: Iterable[Mapping[str, str]]) -> frozenset[str]:
+    """Keywords of what is asked for beside a key and never without one, by everybody's AuthenticationMethods.
+
+    Two factors are more than a key alone: what they need is left as it is.
+    """
+    asked: set[str] = set()
+    for conf in every:
+        ways = [way.split(",") for way in conf.get("authenticationmethods", "any").split()]
+        if not all("publickey" in way for way in ways):
+            return frozenset()
+        asked |= {method.partition(":")[0] for way in ways for method in way}
+    return frozenset(keyword for method, keyword in FACTORS.items() if method in asked)
+
+
+def settings(
+    wanted: Declared,
+    supported: Mapping[str, Collection[str]],
+    known: Collection[str],
+    left: Collection[str] = (),
+) -> list[Setting]:
+    """supported: by query of ``ssh -Q``. known: keywords that this sshd prints; one that it lacks is left out.
+
+    left: keywords that stay as they are.
+    """
 
     def some(query: str, names: Sequence[str]) -> str:
         return ",".join(name for name in names if name in supported[query])
@@ -126,7 +152,7 @@ def settings(wanted: Declared, supported: Mapping[str, Collection[str]], known: 
         Setting(control, keyword, value)
         for control, lines in every.items()
         for keyword, value in lines.items()
-        if value and keyword.lower() in known
+        if value and keyword.lower() in known and keyword not in left
     ]
 
 

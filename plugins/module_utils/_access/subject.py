@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -215,7 +216,9 @@ def _firewall_controls(
     victim = _victim(here, None, confirm)
     if seen.live is None and not confirms(confirm, "feature", "firewall"):
         victim = ("feature", "firewall")
-    steps = (Step("apply_firewall", f"table inet {firewall.TABLE}"),)
+    # What the proof would take back is not done at all.
+    steps = () if seen.shut_out else (Step("apply_firewall", f"table inet {firewall.TABLE}"),)
+    victim = () if seen.shut_out else victim
     inputs = _inputs(wanted, "ssh_from", "mdns", "interfaces", "peers", "published")
 
     def control(name: str, *assertions: Assertion) -> ControlSpec:
@@ -228,12 +231,16 @@ def _firewall_controls(
             # Nothing is declared and nothing is there.
             found.append(ControlSpec(f"{ROLE}/{name}"))
         elif name == "firewall_boot":
-            found.append(control(name, _boot(seen, steps, victim)))
+            found.append(control(name, _stopped(_boot(seen, steps, victim), seen)))
         elif name == "firewall_extra" and (seen.live is None or not seen.live[name]):
             found.append(control(name, Assertion("rules that no control declares", "in_sync", "", "")))
         else:
-            found.append(control(name, _rules(name, seen, steps, victim, here)))
+            found.append(control(name, _stopped(_rules(name, seen, steps, victim), seen)))
     return found
+
+
+def _stopped(found: Assertion, seen: SeenFirewall) -> Assertion:
+    return replace(found, fix=seen.shut_out) if found.state == "drifted" and seen.shut_out else found
 
 
 def _asked(name: str, wanted: Declared, seen: SeenFirewall) -> bool:
@@ -246,7 +253,6 @@ def _rules(
     seen: SeenFirewall,
     steps: tuple[Step, ...],
     victim: tuple[()] | tuple[str, str],
-    here: Login | None,
 ) -> Assertion:
     key = f"rules of {name}"
     if not seen.installed:

@@ -45,6 +45,8 @@ NAMES = (
 # What vLLM computes at a time on a Spark at most without trouble (65536 made one hang).
 BATCHED_TOKENS = 8192
 MOST = 1 << 31
+# A pebibyte, more than any model: what is larger was not meant, and a float may not hold it in bytes.
+MOST_GIB = 1 << 20
 
 
 def plan(
@@ -126,8 +128,8 @@ def _kept(at: str, given: Mapping[str, object], nodes: int) -> tuple[Part, KvCac
 
 
 def _bytes(at: str, gib: object) -> int:
-    if isinstance(gib, bool) or not isinstance(gib, (int, float)) or not math.isfinite(gib) or gib < 0:
-        raise _wrong(at, "a number of GiB, 0 or more", gib)
+    if isinstance(gib, bool) or not isinstance(gib, (int, float)) or not 0 <= gib <= MOST_GIB:
+        raise _wrong(at, f"a number of GiB from 0 to {MOST_GIB}", gib)
     return math.ceil(gib * GIB)
 
 

@@ -79,6 +79,23 @@ def test_what_is_somebody_elses_or_documented_passes(tmp_path, owners, text):
     assert not list(host(tmp_path, text).misfits(owners))
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("vllm_ven_lock: x", "vllm_venv_lock"),
+        ("vllm_vennv_lock: x", "vllm_venv_lock"),
+        ("vlm_port: 1", ""),  # one letter of four is another word
+        ("vllm_venv_lock: x", ""),
+        ("park_user: x", ""),
+        ("vllm_ven_lock: x\nspark_foreign_variables: [vllm_ven_lock]", ""),
+    ],
+)
+def test_a_name_that_begins_almost_like_those_of_a_role_is_told(tmp_path, text, meant):
+    owners = {"spark": tmp_path, "vllm_venv": tmp_path}
+    told = list(host(tmp_path, text).nearly_ours(owners))
+    assert len(told) == bool(meant) and all(f"is {meant} meant?" in one and "spark-1.yml:1:" in one for one in told)
+
+
 def test_a_role_alone_judges_what_is_its_own(tmp_path, owners):
     given = host(tmp_path, "vllm_prot: 1\nvllm_venv_lok: x\nspark_usr: x\nvllm_venv_path: 5")
     assert [p.wanted.split(":")[0] for p in given.misfits(owners, only="vllm")] == ["vllm_prot", "vllm_venv_path"]

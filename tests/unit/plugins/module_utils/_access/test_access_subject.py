@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import access_node
 import pytest
 from access_node import AGAIN, AccessNode, declared, shown
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access import firewall, guard, ssh
@@ -276,10 +277,65 @@ def _asked(node: AccessNode) -> list[list[str]]:
     return node.ran
 
 
-def test_where_the_run_comes_from_is_always_let_in():
+@pytest.mark.parametrize(
+    ("came", "told"),
+    [
+        ("10.0.0.7 50000 10.0.0.1 22", ""),
+        ("198.51.100.7 50000 10.0.0.1 22", ""),  # a peer of the fabric reaches every port
+        ("192.0.2.7 50000 10.0.0.1 22", "192.0.2.7, which access_firewall_ssh_from does not name"),
+        ("10.0.0.7 50000 10.0.0.1 2222", "port 2222, where sshd is not configured to listen"),
+    ],
+)
+def test_rules_are_the_same_from_everywhere_and_not_loaded_by_who_would_be_shut_out(came: str, told: str) -> None:
+    node = AccessNode(came=came)
+    asked = {"ssh_from": ["10.0.0.0/24"], "fabric_peers": ["198.51.100.0/24"]}
+    run(node, confirm=["firewall"], firewall=asked)
+    assert bool(node.table) == (not told)
+    if told:
+        # By then SSH is proven, and of the rest is said what to do.
+        node.came = came.replace("50000", "50001")
+        with pytest.raises(NodeError) as refused:
+            run(node, confirm=["firewall"], firewall=asked)
+        assert told in refused.value.problem.fix and not node.table
+    # Who looks from elsewhere sees what is there, and nothing to change.
+    node.came = "10.0.0.9 50000 10.0.0.1 22"
+    run(node, confirm=["firewall"], firewall=asked)
+    assert "ip saddr { 10.0.0.0/24 } tcp dport { 22 } accept" in node.table and "192.0.2.7" not in node.table
+    node.came = came
+    found = states(declared(confirm=["firewall"], firewall=asked).plan(node))
+    assert {state for name, state in found.items() if "firewall" in name} <= {"in_sync", "not_selected"}
+
+
+@pytest.mark.parametrize(
+    ("listening", "ports"),
+    [
+        ({}, "{ 22 }"),
+        ({"listenaddress": "[::]:22 0.0.0.0:22"}, "{ 22 }"),
+        ({"listenaddress": "0.0.0.0:22 10.0.0.1:2222", "port": "22"}, "{ 22, 2222 }"),
+    ],
+)
+def test_every_port_that_sshd_listens_on_stays_open(monkeypatch, listening: dict[str, str], ports: str) -> None:
+    monkeypatch.setattr(access_node, "COMPILED", {**access_node.COMPILED, **listening})
     node = AccessNode()
-    run(node, confirm=["firewall"], firewall={"ssh_from": ["10.0.0.0/24"]})
-    assert "ip saddr { 10.0.0.0/24, 192.0.2.7 } tcp dport { 22 } accept" in node.table
+    run(node, confirm=["firewall"])
+    assert f"tcp dport {ports} accept" in node.table
+
+
+@pytest.mark.parametrize(
+    ("methods", "asked"),
+    [
+        ("any", True),
+        ("publickey", True),
+        ("publickey,keyboard-interactive:pam", False),
+        ("publickey,keyboard-interactive keyboard-interactive", True),
+    ],
+)
+def test_a_second_factor_beside_the_key_is_left_as_it_is(monkeypatch, methods: str, asked: bool) -> None:
+    monkeypatch.setattr(access_node, "COMPILED", {**access_node.COMPILED, "authenticationmethods": methods})
+    node = AccessNode()
+    run(node)
+    assert ("KbdInteractiveAuthentication no" in node.files[ssh.DROPIN].text) == asked
+    assert "PasswordAuthentication no" in node.files[ssh.DROPIN].text
 
 
 @pytest.mark.parametrize(

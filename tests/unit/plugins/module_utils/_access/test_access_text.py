@@ -95,20 +95,20 @@ def test_whoever_else_sets_a_keyword_is_found_with_its_condition() -> None:
     ],
 )  # fmt: skip
 def test_a_service_is_open_to_whom_it_is_published(bind: str, peers: list[str], rules: list[str]) -> None:
-    text = firewall.rules(wanted([{**SERVICE, "bind": bind, "peers": peers}]), [22], "")
+    text = firewall.rules(wanted([{**SERVICE, "bind": bind, "peers": peers}]), [22])
     assert rules_for("firewall_published: r/gw", text) == rules
 
 
 def test_a_port_of_a_container_is_open_to_whom_it_is_published() -> None:
     """By the port that was asked for; the address it was asked at is the node's, and gone by then."""
-    text = firewall.rules(wanted([{**SERVICE, "bind": "10.0.0.1", "peers": ["10.0.0.2"]}]), [22], "")
+    text = firewall.rules(wanted([{**SERVICE, "bind": "10.0.0.1", "peers": ["10.0.0.2"]}]), [22])
     words = "ip saddr { 10.0.0.2 } meta l4proto tcp ct status dnat ct original proto-dst { 443, 8000-8019 } accept"
     assert rules_for("firewall_forwarded: r/gw", text) == [words]
     assert rules_for("firewall_forwarded", text)[-1] == "ct status dnat drop"
 
 
 def test_the_fabric_is_trusted_by_address_and_interface() -> None:
-    text = firewall.rules(wanted(fabric_interfaces=["e1", "e2"], fabric_peers=["10.0.0.2", "fd00::2"]), [22], "")
+    text = firewall.rules(wanted(fabric_interfaces=["e1", "e2"], fabric_peers=["10.0.0.2", "fd00::2"]), [22])
     words = [
         f'iifname {{ "e1", "e2" }} {source} accept' for source in ("ip saddr { 10.0.0.2 }", "ip6 saddr { fd00::2 }")
     ]
@@ -116,9 +116,9 @@ def test_the_fabric_is_trusted_by_address_and_interface() -> None:
     assert rules_for("firewall_forwarded: peers", text) == [f"ct status dnat {rule}" for rule in words]
 
 
-def test_ssh_is_open_by_all_its_ports_and_to_where_the_run_comes_from() -> None:
-    assert rules_for("firewall_ssh", firewall.rules(wanted(), [2222, 22], "")) == ["tcp dport { 22, 2222 } accept"]
-    text = firewall.rules(wanted(ssh_from=["10.0.0.0/8"]), [22], "fd00::7")
+def test_ssh_is_open_by_all_its_ports_and_to_whom_it_is_declared() -> None:
+    assert rules_for("firewall_ssh", firewall.rules(wanted(), [2222, 22])) == ["tcp dport { 22, 2222 } accept"]
+    text = firewall.rules(wanted(ssh_from=["10.0.0.0/8", "fd00::7"]), [22])
     assert rules_for("firewall_ssh", text) == [
         "ip saddr { 10.0.0.0/8 } tcp dport { 22 } accept",
         "ip6 saddr { fd00::7 } tcp dport { 22 } accept",
@@ -126,7 +126,7 @@ def test_ssh_is_open_by_all_its_ports_and_to_where_the_run_comes_from() -> None:
 
 
 def test_a_skipped_control_gets_no_rules_and_the_table_replaces_itself() -> None:
-    text = firewall.rules(wanted(), [22], "", ["firewall_ssh"])
+    text = firewall.rules(wanted(), [22], ["firewall_ssh"])
     assert rules_for("firewall_ssh", text) == []
     lines = [line for line in text.splitlines() if line.startswith(("table", "delete", "flush"))]
     # Made if it is not there, so that it can be deleted; no other table is named.
@@ -134,7 +134,7 @@ def test_a_skipped_control_gets_no_rules_and_the_table_replaces_itself() -> None
 
 
 def test_what_the_kernel_shows_is_led_back_to_controls() -> None:
-    text = firewall.rules(wanted([{**SERVICE, "peers": ["any"]}], fabric_peers=["10.0.0.2"]), [22], "")
+    text = firewall.rules(wanted([{**SERVICE, "peers": ["any"]}], fabric_peers=["10.0.0.2"]), [22])
     shown = firewall.shown(text[text.index("table inet nusy {") :])
     assert shown.pop("firewall_extra") == [] and shown.pop("firewall_boot") == []
     assert all(shown.values()) and len(list(itertools.chain(*shown.values()))) == text.count(" comment ") + 2

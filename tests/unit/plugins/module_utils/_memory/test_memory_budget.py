@@ -178,6 +178,8 @@ def test_each_engine_that_could_give_way_is_named():
         (main(weights_gib="15"), r"engines\[0\]\.weights_gib"),
         (main(weights_gib=-1), r"engines\[0\]\.weights_gib"),
         (main(weights_gib=float("nan")), r"engines\[0\]\.weights_gib"),
+        (main(weights_gib=1e300), r"engines\[0\]\.weights_gib: a number of GiB from 0 to 1048576"),
+        (main(weights_gib=10**400), r"engines\[0\]\.weights_gib"),
         (main(weights_gib=True), r"engines\[0\]\.weights_gib"),
         (main(nodes=0), r"engines\[0\]\.nodes"),
         (main(context=None), r"engines\[0\]\.context"),
