@@ -7,6 +7,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
@@ -17,8 +18,11 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning.model import (
     DROPIN,
+    MANAGER_FILE,
+    MEMLOCK_LIMIT,
     REPLACED_BY,
     ROLE,
+    WATCHDOG_TIME,
     Boot,
     Found,
     Tuning,
@@ -32,6 +36,10 @@ GRUB = "/etc/default/grub"
 MENU = "/boot/grub/grub.cfg"
 UPDATE_GRUB = "/usr/sbin/update-grub"
 MODPROBE_FOLDERS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d")
+SYSTEM_CONF_FOLDERS = (
+    *("/etc/systemd/system.conf.d", "/run/systemd/system.conf.d"),
+    *("/usr/local/lib/systemd/system.conf.d", "/usr/lib/systemd/system.conf.d"),
+)
 THP = "/sys/kernel/mm/transparent_hugepage"
 # The parameter of NVIDIA's kernels, else what every kernel with the driver shows for each policy.
 CPPC = "/sys/module/cppc_cpufreq/parameters/auto_sel_mode"
@@ -48,6 +56,7 @@ def found(wanted: Tuning, reader: Reader) -> Found:
         route=_route(reader),
         present=frozenset(name for name in REPLACED_BY.values() if reader.stat(f"/sys/module/{name}")),
         manager=_manager(reader) if wanted.memlock or wanted.watchdog_seconds else {},
+        later=_later(reader),
         desktop=_desktop(reader) if wanted.headless else "",
         target=_target(reader) if wanted.headless else "",
         cppc=_cppc(reader),
@@ -174,6 +183,21 @@ def _manager(reader: Reader) -> Mapping[str, str] | Unknown:
     if not done.ok or len(values) != len(PROPERTIES):
         return Unknown(f"systemd does not answer {BUSCTL}: {one_line(done.said()) or done.problem}")
     return {name: values[number] for number, name in enumerate(PROPERTIES)}
+
+
+def _later(reader: Reader) -> dict[str, tuple[str, ...]]:
+    """A file of the same name in /etc hides those of the other folders."""
+    paths: dict[str, str] = {}
+    for folder in SYSTEM_CONF_FOLDERS:
+        for name in names(reader, folder):
+            if name.endswith(".conf") and name > MANAGER_FILE.format("\uffff"):
+                paths.setdefault(name, f"{folder}/{name}")
+    found: dict[str, tuple[str, ...]] = {}
+    for name in sorted(paths):
+        for setting in (MEMLOCK_LIMIT, WATCHDOG_TIME):
+            if re.search(rf"(?m)^\s*{setting}\s*=", text(reader, paths[name])):
+                found[setting] = (*found.get(setting, ()), paths[name])
+    return found
 
 
 def _desktop(reader: Reader) -> str:

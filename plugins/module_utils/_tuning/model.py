@@ -31,7 +31,10 @@ MATRIX, CGROUP, PARAMETERS, THP, SYSCTL, MEMLOCK, CPPC, HEADLESS, MODULES, WATCH
 
 DROPIN = f"/etc/default/grub.d/90-nusy-{ROLE}.cfg"
 LIMITS = "/etc/security/limits.d/90-nusy-memlock.conf"
+# Files of its folders count in the order of their names, wherever they are.
 MANAGER = "/etc/systemd/system.conf.d"
+MANAGER_FILE = "90-nusy-{}.conf"
+MEMLOCK_LIMIT, WATCHDOG_TIME = "DefaultLimitMEMLOCK", "RuntimeWatchdogSec"
 # Switching this off takes a crash kernel its way into memory: an operator decides between the two.
 NO_HANDOVER = "kho=off"
 # Module → the one that drives the same hardware in its place, without which it is not barred.
@@ -92,6 +95,7 @@ class Found:
     """barred: module → file that bars it and is not ours. route: modules that carry the default route.
 
     manager: property of systemd's manager → its number as text, or why it cannot be seen.
+    later: setting of system.conf → files of others that count more than ours.
     desktop: display manager that runs, its unit. target: what the next boot leads to.
     cppc: place → its value.
     """
@@ -101,6 +105,7 @@ class Found:
     route: Mapping[str, str] = field(default_factory=dict)
     present: frozenset[str] = frozenset()
     manager: Mapping[str, str] | Unknown = field(default_factory=dict)
+    later: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     desktop: str = ""
     target: str | Unknown = ""
     cppc: Mapping[str, str] = field(default_factory=dict)

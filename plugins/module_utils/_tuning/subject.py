@@ -189,8 +189,8 @@ def _memlock(wanted: Tuning, found: Found, left_out: dict[str, str]) -> ControlS
     limits = "# Role kernel_tuning: RDMA and CUDA pin memory.\n* - memlock unlimited\nroot - memlock unlimited\n"
     return ControlSpec(
         model.MEMLOCK,
-        files=(File(model.LIMITS, limits), _manager_file("memlock", "DefaultLimitMEMLOCK=infinity")),
-        assertions=(_property("DefaultLimitMEMLOCK", model.INFINITE, found),),
+        files=(File(model.LIMITS, limits), _manager_file("memlock", f"{model.MEMLOCK_LIMIT}=infinity")),
+        assertions=(_property("DefaultLimitMEMLOCK", model.INFINITE, model.MEMLOCK_LIMIT, found),),
     )
 
 
@@ -201,22 +201,30 @@ def _watchdog(wanted: Tuning, found: Found, left_out: dict[str, str]) -> Control
         return None
     return ControlSpec(
         model.WATCHDOG,
-        files=(_manager_file("watchdog", f"RuntimeWatchdogSec={wanted.watchdog_seconds}"),),
-        assertions=(_property("RuntimeWatchdogUSec", str(wanted.watchdog_seconds * 10**6), found),),
+        files=(_manager_file("watchdog", f"{model.WATCHDOG_TIME}={wanted.watchdog_seconds}"),),
+        assertions=(
+            _property("RuntimeWatchdogUSec", str(wanted.watchdog_seconds * 10**6), model.WATCHDOG_TIME, found),
+        ),
     )
 
 
 def _manager_file(name: str, line: str) -> File:
-    return File(f"{model.MANAGER}/90-nusy-{name}.conf", f"# Role kernel_tuning\n[Manager]\n{line}\n")
+    return File(f"{model.MANAGER}/{model.MANAGER_FILE.format(name)}", f"# Role kernel_tuning\n[Manager]\n{line}\n")
 
 
-def _property(name: str, value: str, found: Found) -> Assertion:
-    """What systemd goes by: a later drop-in, or a device that counts otherwise, shows here and nowhere else."""
+def _property(name: str, value: str, setting: str, found: Found) -> Assertion:
+    """What systemd goes by: a later file, or a device that counts otherwise, shows here and nowhere else."""
     if isinstance(found.manager, Unknown):
         return Assertion(name, "unknown", "", value, found.manager.reason)
     live = found.manager.get(name, "")
-    state = "in_sync" if live == value else "drifted"
-    return Assertion(name, state, live, value, steps=(Step("reexecute_manager", "systemd"),))
+    if live == value:
+        return Assertion(name, "in_sync", live, value)
+    later = found.later.get(setting)
+    if later:
+        # Whoever wrote it wanted it: it is not taken away, and reading everything again would change nothing.
+        files = ", ".join(later)
+        return Assertion(name, "drifted", live, value, f"{files} sets {setting}", f"take {setting} out of {files}")
+    return Assertion(name, "drifted", live, value, steps=(Step("reexecute_manager", "systemd"),))
 
 
 def _cppc(wanted: Tuning, found: Found, left_out: dict[str, str]) -> ControlSpec | None:

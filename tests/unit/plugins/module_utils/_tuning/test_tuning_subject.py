@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning import look, model
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning import look, model, parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning.subject import UNIFIED, ensure_tuning
 from test_tuning_parse import params
 
@@ -334,14 +334,23 @@ def test_a_watchdog_that_is_not_there_is_not_asked_for():
     assert (found.state, found.reason) == ("not_selected", "this node has no hardware watchdog")
 
 
-def test_a_later_file_of_systemd_is_seen_in_what_systemd_goes_by():
+def test_a_later_file_of_systemd_is_seen_in_what_systemd_goes_by_and_named():
     node = Spark()
     apply(node)
     node.put(f"{model.MANAGER}/99-admin.conf", "[Manager]\nRuntimeWatchdogSec=5\n")
     assert [(c.key, c.before) for c in of(node, "watchdog").changes] == [("RuntimeWatchdogUSec", "5000000")]
     with pytest.raises(NodeError) as error:
         apply(node)
-    assert error.value.problem.key == "core.did_not_converge"
+    assert error.value.problem.key == "state.not_ensured"
+    assert error.value.problem.fix == f"take RuntimeWatchdogSec out of {model.MANAGER}/99-admin.conf"
+
+
+def test_a_file_that_another_of_its_name_hides_does_not_count():
+    node, wanted = Spark(), parse.tuning(params())
+    node.put("/usr/lib/systemd/system.conf.d/99-vendor.conf", "[Manager]\nRuntimeWatchdogSec=5\n")
+    assert look.found(wanted, node).later == {"RuntimeWatchdogSec": ("/usr/lib/systemd/system.conf.d/99-vendor.conf",)}
+    node.put(f"{model.MANAGER}/99-vendor.conf", "# empty\n")
+    assert look.found(wanted, node).later == {}
 
 
 def test_a_manager_that_does_not_answer_is_unknown():
