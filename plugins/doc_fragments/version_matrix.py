@@ -49,7 +49,7 @@ options:
       only:
         description: Where alone the row counts.
         type: str
-        choices: ["", spark, founders_edition]
+        choices: ["", spark, founders_edition, cdi_0_7]
         default: ""
       unless:
         description: Kernel parameter with which the row does not count, such as C(kho=off).

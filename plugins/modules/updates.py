@@ -12,8 +12,8 @@ description:
   - Looks, without touching anything, what C(apt-get dist-upgrade) would do with the package lists that are there,
     whether dpkg has finished what it began, and what the DGX Dashboard knows of over-the-air updates.
   - Refreshes the lists and upgrades only on a host that O(confirm) names. An upgrade can replace the kernel and the
-    driver under a running engine. What it would remove, and packages that flash firmware while they are installed,
-    have to be named as well.
+    driver under a running engine. What it would remove, packages that flash firmware while they are installed, and
+    kernels, drivers and toolkits that the version matrix knows to be bad have to be named as well.
   - Every node gets the same set, whatever Ubuntu's phasing has chosen for its machine-id.
   - Never reboots.
 attributes:
@@ -28,7 +28,9 @@ attributes:
   idempotent:
     description: After an upgrade nothing is pending.
     support: full
-extends_documentation_fragment: nusy.dgx_spark.ensuring
+extends_documentation_fragment:
+  - nusy.dgx_spark.version_matrix
+  - nusy.dgx_spark.ensuring
 options:
   host:
     description: Name of this node in the inventory, by which O(confirm) allows its upgrade.

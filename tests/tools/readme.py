@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "collections"))
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import named
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import CDI_0_7, FOUNDERS, SPARK, named
 
 MATRIX = "docs/version-matrix.md"
 SHARED = ("meta/argument_specs.yml", "docs/guides/inventory.md")
@@ -70,10 +70,14 @@ def controls_table(catalogue: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+# Where alone a row counts, in the words of the page.
+PLACES = {"": "", SPARK: "on a Spark", FOUNDERS: "on a Founders Edition", CDI_0_7: "beside a CDI 0.7.0 specification"}
+
+
 def matrix_table() -> str:
     lines = ["| Subject | Versions | Verdict | Why, and what to do | Source | Row |", "|---|---|---|---|---|---|"]
     for row in ROWS:
-        where = " ".join(filter(None, (row.only and f"on a {row.only}", row.unless and f"without {row.unless}")))
+        where = " ".join(filter(None, (PLACES[row.only], row.unless and f"without {row.unless}")))
         about = f"{row.why}. {row.remedy[0].upper()}{row.remedy[1:]}." if row.remedy else f"{row.why}."
         cells = (
             named(row.subject),

@@ -12,6 +12,7 @@ from functools import cmp_to_key
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.versions import compare_versions
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions import judge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import (
+    CDI_0_7,
     FOUNDERS,
     SPARK,
     UNJUDGED,
@@ -71,6 +72,11 @@ def look(rows: Sequence[Row], facts: Facts, unknown: Mapping[str, str]) -> Seen:
             conditions[FOUNDERS] = False
         elif isinstance(model, str):
             conditions[FOUNDERS] = "Founders Edition" in model
+    cdi = _has_cdi_0_7(_at(facts, "containers.cdi_specs"))
+    if cdi is None:
+        reasons[CDI_0_7] = _reason("containers.cdi_specs", facts, unknown) or "not gathered"
+    else:
+        conditions[CDI_0_7] = cdi
     told = unknown.get("is_spark", "not gathered")
     reasons.update({SPARK: told, FOUNDERS: told if spark is None else _reason("machine.model", facts, unknown)})
     return Seen(versions, conditions, reasons)
@@ -107,7 +113,7 @@ def _default_toolkit(cuda: object) -> str:
 
 def _lowest_connectx(devices: object) -> str:
     """Two functions with two versions are as good as the older one."""
-    each = _maps(devices.values() if isinstance(devices, Mapping) else ())
+    each = _maps(_values(devices))
     versions = (_text(one.get("firmware")) for one in each)
     firmware = [version for version in versions if version.startswith(CONNECTX_7)]
     return min(firmware, key=cmp_to_key(compare_versions), default="")
@@ -116,6 +122,27 @@ def _lowest_connectx(devices: object) -> str:
 def _uefi(components: object) -> str:
     named = (one for one in _maps(components) if one.get("name") == "UEFI")
     return next((_text(one.get("version")) for one in named), "").removeprefix(RELEASED)
+
+
+def _has_cdi_0_7(specs: object) -> bool | None:
+    """None: a specification could not be read, and none of the others is of that version."""
+    if not isinstance(specs, Mapping):
+        return None
+    versions = [_text(_at(spec, "cdi_version")) for spec in specs.values()]
+    if any(version and compare_versions(version, "0.7.0") >= 0 for version in versions):
+        return True
+    return False if all(versions) else None
+
+
+def _docker(packages: object) -> str:
+    """Of the package, without epoch and revision: the client would say the same."""
+    names = ("docker-ce", "docker.io")
+    found = (_text(packages.get(name)) for name in names) if isinstance(packages, Mapping) else iter(())
+    return next((version.rpartition(":")[2].partition("-")[0] for version in found if version), "")
+
+
+def _values(found: object) -> Iterable[object]:
+    return found.values() if isinstance(found, Mapping) else ()
 
 
 def _maps(found: object) -> list[Mapping[str, object]]:
@@ -131,4 +158,8 @@ _VERSIONS: dict[str, tuple[str, Callable[[object], str]]] = {
     "connectx_firmware": ("network.rdma_devices", _lowest_connectx),
     "uefi": ("firmware.components", _uefi),
     "nccl": ("packages.libnccl2", _text),
+    "docker": ("packages", _docker),
+    "podman": ("packages.podman", _text),
+    "mlnx_fw_updater": ("packages.mlnx-fw-updater", _text),
+    "doca_ofed": ("packages.doca-ofed", _text),
 }

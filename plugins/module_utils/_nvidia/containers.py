@@ -11,7 +11,12 @@ import re
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import docker
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.declare import declared, installing, unknown
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.declare import (
+    bad_choices,
+    declared,
+    installing,
+    unknown,
+)
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import (
     CDI,
     CDI_BY_HAND,
@@ -51,6 +56,9 @@ REFRESH = Step("refresh_cdi", CDI_SERVICE)
 
 def toolkit(wanted: Wanted, seen: Seen) -> ControlSpec:
     found = {name: seen.installed[name] for name in TOOLKIT_PACKAGES if name in seen.installed}
+    refused = bad_choices(wanted, "container_toolkit", upstream(wanted.version)) if wanted.version else ()
+    if refused:
+        return declared(ControlSpec(TOOLKIT, assertions=refused), wanted.version)
     if seen.system != DGX:
         # Not apart: which of two versions is right nobody can tell but who declares one.
         packages = tuple(Package(name, wanted.version or None) for name in TOOLKIT_PACKAGES)

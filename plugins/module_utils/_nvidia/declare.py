@@ -50,7 +50,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     Unknown,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions import judge
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import UNJUDGED, named
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import UNJUDGED, Row, named
 
 HOSTS = ("nvidia.github.io", "developer.download.nvidia.com", "repo.download.nvidia.com")
 # Addresses that NVIDIA has given up: 404 (found on a node in September 2026, and in years-old guides).
@@ -184,6 +184,9 @@ def driver_packages(wanted: Wanted, seen: Seen) -> tuple[str, ...]:
 def driver(wanted: Wanted, seen: Seen) -> ControlSpec:
     names = driver_packages(wanted, seen)
     packages, asked = installing(wanted, seen, names, "a driver is installed only when it is named")
+    # Of a branch that is no longer wanted nothing is brought in.
+    refused = bad_choices(wanted, "driver", wanted.branch) if asked else ()
+    packages, asked = ([], [*asked, *refused]) if refused else (packages, asked)
     of_branch = {name: branch_of(name) for name in seen.installed if branch_of(name)}
     found = sorted(set(of_branch.values()))
     truths = list(asked)
@@ -267,13 +270,18 @@ def match(seen: Seen) -> ControlSpec:
 
 
 def versions(wanted: Wanted, seen: Seen) -> ControlSpec:
-    """What the matrix says of what is there. An unmeasured version is no fault."""
+    """What the matrix says of what is there. An unmeasured version is no fault.
+
+    A known-bad one is nobody's to change by the way: it is told, with its remedy, and stops nothing else of a run.
+    """
     unknowns = seen.facts.get("unknown")
-    found = versions_of(wanted.rows, seen.facts, unknowns if isinstance(unknowns, Mapping) else {})
+    facts = {**seen.facts, "packages": seen.installed}
+    found = versions_of(wanted.rows, facts, unknowns if isinstance(unknowns, Mapping) else {})
     toolkit = upstream(seen.installed.get("nvidia-container-toolkit-base", ""))
     # Of packages, which are there without a GPU and without their programs being asked.
     known = {**found.versions, "driver": seen.driver, "container_toolkit": toolkit}
-    known = {subject: version for subject, version in known.items() if version}
+    # Podman is the subject of cdi_podman, which mends it.
+    known = {subject: version for subject, version in known.items() if version and subject != "podman"}
     truths = []
     for judged in judge.judge_all(wanted.rows, dataclasses.replace(found, versions=known)):
         name = named(judged.subject)
@@ -282,14 +290,28 @@ def versions(wanted: Wanted, seen: Seen) -> ControlSpec:
         elif not judged.is_bad:
             truths.append(Assertion(name, "in_sync", judged.version, "not known to be bad"))
         for row in judged.rows if judged.is_bad else ():
-            reason = f"{judged.title} is known to be bad: {row.why}"
-            truths.append(Assertion(name, "drifted", judged.version, f"not {row.range}", reason, row.remedy))
+            truths.append(_known_bad(row, name, judged.version))
+    following = "" if isinstance(seen.next, Unknown) else seen.next.release
+    for row in judge.bad_anywhere(wanted.rows, "kernel", following) if following != known.get("kernel") else ():
+        truths.append(_known_bad(row, "kernel of the next boot", following))
     # Another machine has none of these, or versions of its own.
     for subject in OF_A_SPARK if seen.facts.get("is_spark") is not False else ():
         if subject not in known:
             why = f"{named(subject)}: {found.unknown.get(subject, 'not found')}"
             truths.append(Assertion(named(subject), "unknown", "", "not known to be bad", why))
     return declared(ControlSpec(VERSIONS, assertions=tuple(truths)), [dataclasses.astuple(row) for row in wanted.rows])
+
+
+def _known_bad(row: Row, name: str, version: str) -> Assertion:
+    why = f"{named(row.subject)} {version} is known to be bad: {row.why}; {row.remedy}"
+    return Assertion(name, "drifted", version, f"not {row.range}", why, row.remedy,
+                     victim=("version", row.id), awaits="another version")  # fmt: skip
+
+
+def bad_choices(wanted: Wanted, subject: str, version: str) -> tuple[Assertion, ...]:
+    """Why a version that is declared is not installed: it is known to be bad, and its row is not named."""
+    rows = judge.bad_anywhere(wanted.rows, subject, version)
+    return tuple(_known_bad(row, f"declared {named(subject)}", version) for row in rows if not wanted.knows(row))
 
 
 def persistence(wanted: Wanted, seen: Seen) -> ControlSpec:

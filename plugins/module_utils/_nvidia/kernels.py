@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from functools import cmp_to_key
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
@@ -18,6 +19,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import Kernel
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.versions import compare_versions
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions import judge
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import Row
 
 FIND = "/usr/bin/find"
 DPKG = "/usr/bin/dpkg"
@@ -47,17 +50,19 @@ def next_kernel(reader: Reader) -> Kernel | Unknown:
         return Unknown(f"kernels in /boot: {error}")
 
 
-def gate(running: Kernel | Unknown, following: Kernel | Unknown) -> tuple[str, ...] | Unknown:
+def gate(running: Kernel | Unknown, following: Kernel | Unknown, rows: Iterable[Row]) -> tuple[str, ...] | Unknown:
     """What the next boot would lack; a reboot waits until that is nothing. Unknown: nobody can tell.
 
-    A node whose running kernel has no GPU loses none.
+    A node whose running kernel has no GPU loses none, and one that runs a known-bad kernel gets no worse one.
     """
     if isinstance(running, Unknown):
         return running
     if isinstance(following, Unknown):
         return following
     gaps = (gap for gap in following.gaps if gap != "nvidia.ko" or running.modules)
-    return tuple(f"{gap} of {following.release}" for gap in gaps)
+    bad = () if following.release == running.release else judge.bad_anywhere(rows, "kernel", following.release)
+    whys = (f"a good kernel ({following.release} is known to be bad: {row.why}; {row.remedy})" for row in bad)
+    return (*(f"{gap} of {following.release}" for gap in gaps), *whys)
 
 
 def _kernel(reader: Reader, release: str) -> Kernel | Unknown:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt.entries import APT, Entry
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown, confirms
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.versions import version_in_range
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import Row
 
@@ -95,7 +95,11 @@ class Wanted:
     confirmed: frozenset[str]
 
     def named(self, package: str) -> bool:
-        return not self.confirmed.isdisjoint((package, f"package:{package}"))
+        return confirms(self.confirmed, "package", package)
+
+    def knows(self, row: Row) -> bool:
+        """A version that is known to be bad, and wanted all the same."""
+        return confirms(self.confirmed, "version", row.id)
 
 
 @dataclass(frozen=True)

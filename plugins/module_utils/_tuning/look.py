@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
@@ -27,6 +27,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning.model impor
     Found,
     Tuning,
 )
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import Row
 
 SYSTEMCTL = "/usr/bin/systemctl"
 BUSCTL = "/usr/bin/busctl"
@@ -51,7 +52,7 @@ DEPTH = 4
 
 def found(wanted: Tuning, reader: Reader) -> Found:
     return Found(
-        boot=boot(reader),
+        boot=boot(reader, wanted.matrix),
         barred=_barred(reader),
         route=_route(reader),
         present=frozenset(name for name in REPLACED_BY.values() if reader.stat(f"/sys/module/{name}")),
@@ -81,7 +82,7 @@ def names(reader: Reader, path: str) -> tuple[str, ...]:
         return ()
 
 
-def boot(reader: Reader) -> Boot:
+def boot(reader: Reader, rows: Sequence[Row] = ()) -> Boot:
     kernels = [text(reader, "/proc/sys/kernel/osrelease")]
     kernels += [name.partition("-")[2] for name in names(reader, "/boot") if name.startswith("vmlinuz-")]
     menu, problem = _menu(reader)
@@ -96,12 +97,12 @@ def boot(reader: Reader) -> Boot:
         crash_bytes=int(size) if size.isdigit() else 0,
         unified=reader.stat("/sys/fs/cgroup/cgroup.controllers") is not None,
         problem=problem,
-        gate=_gate(reader, kernels[0]),
+        gate=_gate(reader, kernels[0], rows),
     )
 
 
-def _gate(reader: Reader, release: str) -> str:
-    found = gate(running_kernel(reader, release), next_kernel(reader))
+def _gate(reader: Reader, release: str, rows: Sequence[Row]) -> str:
+    found = gate(running_kernel(reader, release), next_kernel(reader), rows)
     if isinstance(found, Unknown):
         return f"nobody can tell what the next boot would lack: {found.reason}"
     return f"the next boot would lack {', '.join(found)}" if found else ""

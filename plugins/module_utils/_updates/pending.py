@@ -7,15 +7,18 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line, unique
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import upstream
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import packages
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown, confirms
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions import judge
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import Row, named
 
 # Ubuntu hands an update to some machines first, chosen by their machine-id. A kernel and its modules are two such
 # updates: a node that gets one of the two boots without its GPU. With this every node gets the same set.
@@ -24,6 +27,13 @@ TOGETHER = ("-o", "APT::Get::Always-Include-Phased-Updates=true")
 COMMAND = "dist-upgrade"
 # Flashing a ConnectX-7 from a package's installation script has bricked cards: such a package is named, or held.
 FLASHES = ("mlnx-fw-updater",)
+# The package that brings what the version matrix judges, and its subject there. A kernel's release is in its name.
+BRINGS = (
+    (re.compile(r"linux-image-(?:unsigned-)?(?P<release>[0-9].*)"), "kernel"),
+    (re.compile(r"libnvidia-compute-[0-9]+(?:-server)?"), "driver"),
+    (re.compile(r"nvidia-container-toolkit-base"), "container_toolkit"),
+    (re.compile(r"libnccl2"), "nccl"),
+)
 # "Inst name [old] (new Origin:version/suite, … [arch]) …"; without [old] it is new on this node.
 INSTALLS = re.compile(r"^Inst (\S+) (?:\[([^\]]*)\] )?\((\S+) ([^\[)]*)", re.MULTILINE)
 KEPT_BACK = re.compile(r"^The following packages have been kept back:\n((?:  .*\n)+)", re.MULTILINE)
@@ -46,38 +56,51 @@ class Upgrade:
 class Pending:
     """refreshed: when the package lists were (seconds since the epoch); 0: never.
 
-    removes: packages that the upgrade would take away or make older. kept: left as they are, by a hold or for want
+    removes: packages that the upgrade would take away or make older. bad: package → why the version that it would
+    bring is known to be bad. kept: left as they are, by a hold or for want
     of what they need. problem: why apt cannot tell.
     """
 
     upgrades: tuple[Upgrade, ...] = ()
     removes: tuple[str, ...] = ()
+    bad: Mapping[str, str] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
     refreshed: float = 0.0
     problem: str = ""
 
     @property
     def victims(self) -> tuple[str, ...]:
-        return unique((*self.removes, *(u.name for u in self.upgrades if u.name in FLASHES)))
+        return unique((*self.removes, *(u.name for u in self.upgrades if u.name in FLASHES), *self.bad))
 
 
-def parse(done: Completed) -> Pending:
+def parse(done: Completed, rows: Sequence[Row] = ()) -> Pending:
     simulated = packages.parse_simulation(done)
     upgrades = tuple(
         Upgrade(name, before, after, "security" in origin.lower())
         for name, before, after, origin in INSTALLS.findall(done.out)
     )
     kept = tuple(name for names in KEPT_BACK.findall(done.out) for name in names.split())
-    return Pending(upgrades, (*simulated.removes, *simulated.downgrades), kept, problem=simulated.problem)
+    removes = (*simulated.removes, *simulated.downgrades)
+    return Pending(upgrades, removes, dict(_known_bad(upgrades, rows)), kept, problem=simulated.problem)
 
 
-def simulate(reader: Reader) -> Pending:
+def _known_bad(upgrades: Sequence[Upgrade], rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    for one in upgrades:
+        for pattern, subject in BRINGS:
+            found = pattern.fullmatch(one.name)
+            if found:
+                version = found.groupdict().get("release") or upstream(one.after)
+                for row in judge.bad_anywhere(rows, subject, version):
+                    yield one.name, f"{named(subject)} {version} is known to be bad: {row.why}; {row.remedy}"
+
+
+def simulate(reader: Reader, rows: Sequence[Row]) -> Pending:
     argv = [packages.APT_GET, "--simulate", "--yes", *packages.NO_TRACE, *TOGETHER, COMMAND]
     # Some hundreds of packages, on a machine that is busy.
-    return parse(reader.run(argv, timeout=120, env=packages.ENVIRONMENT))
+    return parse(reader.run(argv, timeout=120, env=packages.ENVIRONMENT), rows)
 
 
-def observe(reader: Reader) -> Pending | Unknown:
+def observe(reader: Reader, rows: Sequence[Row]) -> Pending | Unknown:
     try:
         if reader.stat(packages.APT_GET) is None:
             return Unknown(f"unsupported platform: updates are looked up with {packages.APT_GET}, which is not here")
@@ -86,19 +109,20 @@ def observe(reader: Reader) -> Pending | Unknown:
         stamps = [reader.stat(path) for path in STAMPS]
     except Unreadable as error:
         return Unknown(str(error))
-    found = simulate(reader)
+    found = simulate(reader, rows)
     return replace(found, refreshed=max((stamp.written for stamp in stamps if stamp), default=0.0))
 
 
-def upgrade(step: Step, reader: Reader, writer: Writer, *, confirmed: Sequence[str]) -> None:
+def upgrade(step: Step, reader: Reader, writer: Writer, *, confirmed: Sequence[str], rows: Sequence[Row]) -> None:
     """All that is pending, after looking again: fresh lists may have changed what would be removed."""
-    again = simulate(reader)
+    again = simulate(reader, rows)
     unnamed = [name for name in again.victims if not confirms(confirmed, "package", name)]
     if again.problem or unnamed:
         raise NodeError(
             "updates.not_as_foreseen",
             wanted=f"the packages of {step.target} upgraded, losing none that is not named",
-            found=again.problem or f"with the lists as they are now, apt would remove or flash {' '.join(unnamed)}",
+            found=again.problem
+            or f"as the lists are now, apt would remove, flash or make known-bad {' '.join(unnamed)}",
             why="a driver or kernel that vanishes as a by-product is noticed at the next boot; nothing was upgraded",
             fix=f"name {', '.join(unnamed)} in updates_confirm, or hold what draws it in"
             if unnamed

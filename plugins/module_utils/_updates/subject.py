@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -35,6 +35,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     confirms,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates import pending
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions import judge
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import Row
 
 ROLE = "updates"
 CONTROLS = (
@@ -60,6 +62,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "lists_max_age_hours": {"type": "int", "default": 48},
     "firmware": {"type": "bool", "default": False},
     "dashboard_wait": {"type": "int", "default": 0},
+    **judge.OPTIONS,
     **OPTIONS,
 }
 
@@ -70,6 +73,7 @@ class Wish:
     max_age: float
     firmware: bool
     patience: float
+    rows: tuple[Row, ...]
     confirmed: frozenset[str]
 
     @property
@@ -90,7 +94,9 @@ def ensure_updates(params: Mapping[str, Any]) -> Composed:
     patience = int(params["dashboard_wait"])
     if not 0 <= patience <= 3600:
         raise _refused("dashboard_wait", "0 to 3600", str(patience), "nobody waits for longer")
-    wish = Wish(str(params["host"]), hours * 3600.0, bool(params["firmware"]), patience, frozenset(params["confirm"]))
+    rows = judge.matrix(params["version_matrix"])
+    confirmed = frozenset(params["confirm"])
+    wish = Wish(str(params["host"]), hours * 3600.0, bool(params["firmware"]), patience, rows, confirmed)
     return Composed(ROLE, CONTROLS, params, lambda reader: examined(wish, reader))
 
 
@@ -105,7 +111,7 @@ def _refused(option: str, wanted: str, found: str, why: str) -> InputError:
 
 
 def examined(wish: Wish, reader: Reader) -> Look:
-    found = pending.observe(reader)
+    found = pending.observe(reader, wish.rows)
     if isinstance(found, Unknown):
         return Look(unsupported=found.reason)
     left_out = {}
@@ -117,7 +123,7 @@ def examined(wish: Wish, reader: Reader) -> Look:
         ControlSpec(SECURITY, assertions=tuple(_upgrades(wish, found, security=True)), inputs=declared),
         ControlSpec(PACKAGES, assertions=tuple(_upgrades(wish, found, security=False)), inputs=declared),
     ]
-    reboot = seen_reboot(reader)
+    reboot = seen_reboot(reader, wish.rows)
     controls.append(ControlSpec(BOOTED, assertions=tuple(_booted(wish, reboot))))
     dgx = _answered(reader, wish.patience)
     if dgx[0]["is_dgx_os"]:
@@ -131,7 +137,7 @@ def examined(wish: Wish, reader: Reader) -> Look:
     actions: dict[str, Action] = {
         "repair_dpkg": packages.repair_dpkg,
         "refresh_lists": packages.refresh_lists,
-        "upgrade_packages": partial(pending.upgrade, confirmed=tuple(wish.confirmed)),
+        "upgrade_packages": partial(pending.upgrade, confirmed=tuple(wish.confirmed), rows=wish.rows),
         "flash": flash,
     }
     return Look(tuple(controls), actions, {"pending": _told(found), "reboot": reboot.as_dict()}, left_out)
@@ -182,7 +188,8 @@ def _upgrades(wish: Wish, found: pending.Pending, *, security: bool) -> Iterator
         return
     for name in victims:
         gone = name in found.removes
-        why = f"the upgrade would remove {name}" if gone else f"installing {name} flashes firmware; name it, or hold it"
+        why = f"{found.bad.get(name) or f'installing {name} flashes firmware'}; name it, or hold it"
+        why = f"the upgrade would remove {name}" if gone else why
         wanted = "removed by the upgrade" if gone else "installed"
         yield Assertion(f"package {name}", "drifted", "as it is", wanted, why, victim=("package", name))
     reason = "; ".join(filter(None, (f"{len(mine)} pending", _kept(found))))
@@ -225,7 +232,7 @@ class Reboot:
         return {"owed": self.owed, "gaps": list(self.gaps), "problem": self.problem}
 
 
-def seen_reboot(reader: Reader) -> Reboot:
+def seen_reboot(reader: Reader, rows: Sequence[Row]) -> Reboot:
     try:
         asked = reader.stat(REQUIRED) is not None
         packages_asking = (reader.read(f"{REQUIRED}.pkgs") or "").split() if asked else []
@@ -234,7 +241,7 @@ def seen_reboot(reader: Reader) -> Reboot:
     names = " ".join(unique(packages_asking))
     owed = [one_line(f"{REQUIRED} is there{f', for {names}' if names else ''}", 200)] if asked else []
     running, following = kernels.running_kernel(reader), kernels.next_kernel(reader)
-    gate = kernels.gate(running, following)
+    gate = kernels.gate(running, following, rows)
     if isinstance(gate, Unknown):
         return Reboot("; ".join(owed), problem=gate.reason)
     if isinstance(running, Kernel) and isinstance(following, Kernel) and running.release != following.release:

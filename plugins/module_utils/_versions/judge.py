@@ -16,11 +16,10 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.versions impo
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import (
     EVERY,
-    FOUNDERS,
     KNOWN_BAD,
     KNOWN_GOOD,
+    PLACES,
     PYTHON,
-    SPARK,
     SUBJECTS,
     UNJUDGED,
     UNMEASURED,
@@ -40,7 +39,7 @@ ROW: dict[str, dict[str, Any]] = {
     "why": {"type": "str", "required": True},
     "source": {"type": "str", "required": True},
     "remedy": {"type": "str", "default": ""},
-    "only": {"type": "str", "choices": ["", SPARK, FOUNDERS], "default": ""},
+    "only": {"type": "str", "choices": ["", *PLACES], "default": ""},
     "unless": {"type": "str", "default": ""},
 }
 # Of every module that judges versions. Documented by the fragment ``version_matrix``.
@@ -127,6 +126,21 @@ def judge_all(rows: Sequence[Row], seen: Seen) -> tuple[Judged, ...]:
 def told(judged: Judged, row: Row) -> str:
     """A known-bad version as one sentence: what, why, what to do."""
     return f"{judged.title} is known to be bad: {row.why}; {row.remedy}."
+
+
+def bad_anywhere(rows: Iterable[Row], subject: str, version: str) -> tuple[Row, ...]:
+    """The rows by which this version is known to be bad whatever else holds: of one that is not there yet."""
+    try:
+        return tuple(
+            row
+            for row in rows
+            if row.subject == subject
+            and row.verdict == KNOWN_BAD
+            and not row.conditions
+            and _within(version, row.range)
+        )
+    except ValueError:
+        return ()
 
 
 def parameters_for(rows: Iterable[Row], kernel: str) -> tuple[str, ...]:

@@ -23,10 +23,17 @@ SUBJECTS = {
     "connectx_firmware": "ConnectX-7 firmware",
     "uefi": "UEFI firmware",
     "nccl": "NCCL",
+    "docker": "Docker",
+    "podman": "Podman",
+    "mlnx_fw_updater": "mlnx-fw-updater",
+    "doca_ofed": "DOCA-OFED",
 }
 PYTHON = "python:"
 # Conditions that are no kernel parameter.
 SPARK, FOUNDERS = "spark", "founders_edition"
+# A CDI specification of this version or newer is on the node.
+CDI_0_7 = "cdi_0_7"
+PLACES = (SPARK, FOUNDERS, CDI_0_7)
 EVERY = "*"
 
 
@@ -35,7 +42,7 @@ class Row:
     """One thing that is known of a range of versions.
 
     range: as in ``_text/versions.py``, or ``*``.
-    only: the row counts only where this holds; ``spark`` or ``founders_edition``, empty for everywhere.
+    only: the row counts only where this holds, one of PLACES; empty for everywhere.
     unless: the kernel parameter with which it does not, such as ``kho=off``.
     remedy: what to do about it, an imperative; of a known-bad row always there.
     """

@@ -44,6 +44,8 @@ PACKAGES = (
     "runc",
     "rdma-core",
     "fwupd",
+    "mlnx-fw-updater",
+    "doca-ofed",
 )
 
 

@@ -46,6 +46,7 @@ def test_versions_and_conditions_come_from_their_facts() -> None:
         "nccl": "2.28.9-1+cuda13.0",
     }
     assert seen.conditions == {"kho=off": False, "spark": True, "founders_edition": True}
+    assert seen.unknown["cdi_0_7"] == "not gathered"
 
 
 def test_known_bad_ones_are_issues_with_their_remedy() -> None:
@@ -74,6 +75,25 @@ def test_without_its_condition_a_version_has_no_verdict() -> None:
     assert "kernel_7_0_0_1019_kho" not in bad and "uefi_before_1_110_13" not in bad
     assert doubts["versions.kernel.verdict"].endswith("whether it has kho=off is not known (denied)")
     assert "no DMI" in doubts["versions.uefi.verdict"]
+
+
+def test_what_an_engine_cannot_read_depends_on_the_specification_that_is_there() -> None:
+    packages = {"podman": "4.9.3+ds1-1ubuntu0.2", "docker-ce": "5:24.0.7-1~ubuntu.24.04~noble"}
+
+    def verdicts(specs: object) -> tuple[dict[str, object], set[str]]:
+        facts = {**FACTS, "packages": packages, "containers": {"cdi_specs": specs}}
+        found, bad, _doubts = judged_versions(ROWS, facts, {"containers.cdi_specs./etc/cdi/x.yaml": "denied"})
+        return {name: found[name].get("verdict") for name in ("docker", "podman")}, {*bad}
+
+    newest = {**FACTS, "packages": {"docker-ce": "5:29.6.2-1~ubuntu.24.04~noble"}}
+    assert judged_versions(ROWS, newest, {})[0]["docker"]["rows"] == ["docker_29"]
+    both = {"docker_cdi_0_7", "podman_cdi_0_7"}
+    new, old = {"cdi_version": "0.7.0", "kind": "nvidia.com/gpu"}, {"cdi_version": "0.5.0", "kind": "nvidia.com/gpu"}
+    assert both <= verdicts({"/run/cdi/nvidia.yaml": new, "/etc/cdi/x.yaml": {}})[1]
+    assert not both & verdicts({"/run/cdi/nvidia.yaml": old})[1] and not both & verdicts({})[1]
+    # The one that nobody could read may be the one that stops them.
+    unread = verdicts({"/run/cdi/nvidia.yaml": old, "/etc/cdi/x.yaml": {}})
+    assert unread[0] == {"docker": None, "podman": None} and not both & unread[1]
 
 
 def test_another_machine_is_no_founders_edition_whatever_its_name() -> None:

@@ -7,6 +7,7 @@ import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import kernels
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import Kernel
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
 from nvidia_node import Node, kernel
 
 
@@ -54,6 +55,26 @@ def test_a_kernel_without_modules_at_all_lacks_them() -> None:
     made.put("/boot/vmlinuz-6.17.0-1014-nvidia", "image")
     found = kernels.next_kernel(made)
     assert isinstance(found, Kernel) and found.gaps == ("nvidia.ko", "initrd")
+
+
+GOOD = Kernel("6.17.0-1014-nvidia", True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("running", "following", "gaps"),
+    [
+        (GOOD, GOOD, 0),
+        (GOOD, Kernel("6.17.0-1008-nvidia", True, True, True), 1),
+        # It runs already: a reboot makes nothing worse, and may be what ends it.
+        (Kernel("6.17.0-1008-nvidia", True, True, True), Kernel("6.17.0-1008-nvidia", True, True, True), 0),
+        # kernel_tuning gives it the parameter that it needs.
+        (GOOD, Kernel("7.0.0-1019-nvidia", True, True, True), 0),
+    ],
+)
+def test_no_reboot_into_a_kernel_that_is_known_to_be_bad(running: Kernel, following: Kernel, gaps: int) -> None:
+    found = kernels.gate(running, following, ROWS)
+    assert not isinstance(found, Unknown) and len(found) == gaps
+    assert all("boot 6.17.0-1014-nvidia or newer" in gap for gap in found)
 
 
 def test_where_nothing_can_be_seen_nothing_is_said() -> None:

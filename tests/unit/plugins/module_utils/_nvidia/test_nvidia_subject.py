@@ -24,6 +24,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model impor
     branch_of,
     upstream,
 )
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
 from nvidia_node import (
     FACTS,
     KERNEL,
@@ -247,11 +248,49 @@ def test_a_tool_that_does_not_answer_is_not_fine_because_the_kernel_knows_the_gp
     ],
 )
 def test_a_version_that_is_known_to_be_bad_is_drift_with_its_remedy(change: dict[str, Any], told: str) -> None:
-    found = bad(spark(), facts(**change))
-    assert {*found} == {"versions"} and told in found["versions"].reason
-    with pytest.raises(NodeError) as failed:
-        apply(spark(), facts(**change))
-    assert failed.value.problem.fix != ""
+    control = bad(spark(), facts(**change))["versions"]
+    assert {*bad(spark(), facts(**change))} == {"versions"} and told in control.reason
+    # It stops nothing else, named or not: what is broken beside it is repaired.
+    row = control.blocked_by.removeprefix("nvidia_toolkit_confirm: [").removesuffix("]")
+    assert row in {one.id for one in ROWS}
+    for confirm in ([], [row]):
+        node = spark()
+        node.files.pop("/run/cdi/nvidia.yaml")
+        assert {name for name, one in states(apply(node, facts(**change), confirm=confirm)).items()
+                if one == "drifted"} == {"versions"}  # fmt: skip
+
+
+def test_a_kernel_that_boots_next_and_is_known_to_be_bad_is_told() -> None:
+    node = spark()
+    kernel(node, "6.17.0-1099-nvidia")
+    row = {"id": "ours", "subject": "kernel", "range": "==6.17.0-1099-nvidia", "verdict": "known_bad", "why": "Slow",
+           "source": "us", "remedy": "remove it"}  # fmt: skip
+    control = bad(node, version_matrix=[row])["versions"]
+    assert [change.key for change in control.changes] == ["kernel of the next boot"] and "remove it" in control.reason
+
+
+def test_what_is_declared_and_known_to_be_bad_is_installed_by_the_name_of_its_row_only() -> None:
+    row = {"id": "ours", "subject": "container_toolkit", "range": "==1.19.1", "verdict": "known_bad", "why": "Slow",
+           "source": "us", "remedy": "declare 1.19.0-1"}  # fmt: skip
+    given: dict[str, Any] = {"gpu": "expected", "version": "1.19.1-1", "version_matrix": [row]}
+    node = plain()
+    control = bad(node, NO_GPU, **given)["container_toolkit"]
+    assert control.blocked_by == "nvidia_toolkit_confirm: [ours]" and "declare 1.19.0-1" in control.reason
+    assert "install_packages" not in {step.action for step in stack(NO_GPU, **given).plan(node).steps}
+    assert "install_packages" in {step.action for step in stack(NO_GPU, confirm=["ours"], **given).plan(node).steps}
+
+
+def test_a_driver_before_blackwell_is_not_brought_in_by_its_packages_names() -> None:
+    node = plain()
+    named = ["linux-modules-nvidia-570-open-generic", "nvidia-headless-no-dkms-570-open", "nvidia-utils-570",
+             "libnvidia-compute-570"]  # fmt: skip
+    node.available |= dict.fromkeys(named, "570.86.10-0ubuntu1")
+
+    def installs(*confirm: str) -> set[str]:
+        plan = stack(NO_GPU, gpu="expected", branch="570", confirm=[*confirm]).plan(node)
+        return {step.target for step in plan.steps if step.action == "install_packages"} - {" ".join(TOOLKIT_PACKAGES)}
+
+    assert installs(*named) == set() and installs(*named, "driver_before_580") == {" ".join(named)}
 
 
 def test_firmware_that_cannot_be_seen_is_unknown_on_a_spark_and_nothing_elsewhere() -> None:

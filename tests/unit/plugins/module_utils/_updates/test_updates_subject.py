@@ -167,6 +167,21 @@ def test_a_package_that_flashes_is_asked_for():
     assert "flashes firmware" in found["packages"].reason
 
 
+def test_a_version_that_is_known_to_be_bad_is_asked_for():
+    kernel = "linux-image-6.17.0-1008-nvidia"
+    node = Node(pending={kernel: ("", "6.17.0-1008.8"), LIB: ("1", "2")})
+    found, plan = look(node, "spark-1")
+    assert found["packages"].blocked_by == f"updates_confirm: [{kernel}]" and plan.steps == ()
+    assert "It panics; boot 6.17.0-1014-nvidia or newer" in found["packages"].reason
+    slow = {"id": "slow", "subject": "driver", "range": "==580.200", "verdict": "known_bad", "why": "Slow",
+            "source": "us", "remedy": "stay"}  # fmt: skip
+    driver = Node(pending={"libnvidia-compute-580": ("580.142-0ubuntu1", "580.200-0ubuntu1")})
+    assert "Slow; stay" in look(driver, "spark-1", version_matrix=[slow])[0]["packages"].reason
+    assert look(driver, "spark-1")[1].steps
+    run(driver, "spark-1", "libnvidia-compute-580", version_matrix=[slow])
+    assert "upgrade" in driver.effects
+
+
 def test_old_lists_make_nothing_pending_unknown_and_a_named_run_refreshes_them_first():
     node = Node(coming={KERNEL: ("1", "2")})
     node.refreshed(72)
