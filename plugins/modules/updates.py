@@ -52,6 +52,66 @@ options:
       - Seconds in which the DGX Dashboard may still find out, after a boot, what level the machine has. At most 3600.
     type: int
     default: 0
+  images:
+    description:
+      - Scans of container images, as the filter P(nusy.dgx_spark.trivy_images#filter) makes them. With them every image
+        of Docker and Podman is judged by its digest. Empty for not judging them.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What the scan calls the image.
+        type: str
+        required: true
+      ids:
+        description: Its id, without C(sha256:).
+        type: list
+        elements: str
+        default: []
+      digests:
+        description: Digests of manifests by which it can be pulled.
+        type: list
+        elements: str
+        default: []
+      architecture:
+        description: Which of the architectures behind such a digest was scanned, as Go spells it.
+        type: str
+        default: ""
+      scanned:
+        description: When, as RFC 3339 has it.
+        type: str
+        required: true
+      findings:
+        description: The vulnerabilities that count, the worst first.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          id:
+            description: Name of the advisory.
+            type: str
+            required: true
+          severity:
+            description: How bad it is.
+            type: str
+            required: true
+          package:
+            description: The package that has it.
+            type: str
+            required: true
+          installed:
+            description: The version of the package.
+            type: str
+            default: ""
+          fixed:
+            description: The version that closes it.
+            type: str
+            default: ""
+  images_max_age_days:
+    description: Days after which a scan that found nothing says nothing about today any more. From 1 to 365.
+    type: int
+    default: 14
 notes:
   - Waits up to 10 minutes for whoever holds the lock of dpkg (the DGX Dashboard, apt's timer, unattended-upgrades).
   - Needs apt; other systems are C(unknown) in a check and refused by a run.

@@ -39,6 +39,7 @@ NOT_REPAIRED = {
     "nvidia_toolkit/versions": "another version may be as bad: its remedy is in the row of the matrix",
     "os_hardening/accounts": "a second root may be how somebody gets in: it is not taken away in silence",
     "ptxas/assembles": "which ptxas and Triton there are is for cuda_toolchain and vllm_venv",
+    "updates/images": "an image is pulled or built anew by who runs it",
     "vllm_runtime/compiles": "it compiles once ptxas, cuda_toolchain and vllm_venv are in sync",
     "vllm_runtime/imports": "the environment is of vllm_venv, a run of vllm_runtime fails and says so",
     "vllm_venv/interpreter": "nothing is built by another Python than the locks are for: a run fails and says so",

@@ -354,7 +354,9 @@ class EnsureState:
                 last = record.read(reader, self.document.role)
                 record.write(self.document, last, left.controls, self._owned(last.taken), reader, writer)
         if open_ends:
-            fixes = {a.fix for c in self.document.controls for a in c.assertions if a.state == "drifted" and a.fix}
+            of = {control.id for control in open_ends}
+            failed = (a for c in self.document.controls if c.id in of for a in c.assertions)
+            fixes = {a.fix for a in failed if a.state == "drifted" and a.fix}
             raise NodeError(
                 "state.not_ensured",
                 wanted=f"{self.title} as declared",

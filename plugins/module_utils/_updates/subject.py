@@ -34,7 +34,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     Unknown,
     confirms,
 )
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates import pending
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates import images, pending
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates.scans import SCAN, Scan, scan
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions import judge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import Row
 
@@ -47,8 +48,9 @@ CONTROLS = (
     "updates/booted",
     "updates/ota_level",
     "updates/firmware",
+    "updates/images",
 )
-DPKG, LISTS, SECURITY, PACKAGES, BOOTED, OTA, FIRMWARE = CONTROLS
+DPKG, LISTS, SECURITY, PACKAGES, BOOTED, OTA, FIRMWARE, IMAGES = CONTROLS
 # Made by what asks for a reboot: kernels, libc, dbus, firmware.
 REQUIRED = "/run/reboot-required"
 # Facts of the machine are looked up within this time, each; a busy Dashboard answers late.
@@ -62,6 +64,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "lists_max_age_hours": {"type": "int", "default": 48},
     "firmware": {"type": "bool", "default": False},
     "dashboard_wait": {"type": "int", "default": 0},
+    "images": {"type": "list", "elements": "dict", "default": [], "options": SCAN},
+    "images_max_age_days": {"type": "int", "default": 14},
     **judge.OPTIONS,
     **OPTIONS,
 }
@@ -74,6 +78,8 @@ class Wish:
     firmware: bool
     patience: float
     rows: tuple[Row, ...]
+    scans: tuple[Scan, ...]
+    scans_max_age: float
     confirmed: frozenset[str]
 
     @property
@@ -94,10 +100,28 @@ def ensure_updates(params: Mapping[str, Any]) -> Composed:
     patience = int(params["dashboard_wait"])
     if not 0 <= patience <= 3600:
         raise _refused("dashboard_wait", "0 to 3600", str(patience), "nobody waits for longer")
-    rows = judge.matrix(params["version_matrix"])
-    confirmed = frozenset(params["confirm"])
-    wish = Wish(str(params["host"]), hours * 3600.0, bool(params["firmware"]), patience, rows, confirmed)
+    days = int(params["images_max_age_days"])
+    if not 1 <= days <= 365:
+        raise _refused("images_max_age_days", "1 to 365", str(days), "older scans say nothing about today")
+    wish = Wish(
+        str(params["host"]),
+        hours * 3600.0,
+        bool(params["firmware"]),
+        patience,
+        judge.matrix(params["version_matrix"]),
+        _scans(params["images"]),
+        days * 86400.0,
+        frozenset(params["confirm"]),
+    )
     return Composed(ROLE, CONTROLS, params, lambda reader: examined(wish, reader))
+
+
+def _scans(given: Sequence[Mapping[str, Any]]) -> tuple[Scan, ...]:
+    try:
+        return tuple(scan(one, f"entry {number}") for number, one in enumerate(given))
+    except ValueError as error:
+        what, why = "scans as the filter trivy_images makes them", "an image would be judged by nothing"
+        raise _refused("images", what, str(error), why) from error
 
 
 def _refused(option: str, wanted: str, found: str, why: str) -> InputError:
@@ -134,6 +158,14 @@ def examined(wish: Wish, reader: Reader) -> Look:
         controls.append(ControlSpec(FIRMWARE, assertions=tuple(_firmware(reader))))
     else:
         left_out[FIRMWARE] = "not asked for: the look starts the fwupd daemon (updates_firmware: true)"
+    if wish.scans:
+        truths = images.judged(reader, wish.scans, wish.scans_max_age, time.time())
+        if truths:
+            controls.append(ControlSpec(IMAGES, assertions=truths, inputs=declared))
+        else:
+            left_out[IMAGES] = "neither Docker nor Podman is installed"
+    else:
+        left_out[IMAGES] = "not asked for: no scans of images are given (updates_images)"
     actions: dict[str, Action] = {
         "repair_dpkg": packages.repair_dpkg,
         "refresh_lists": packages.refresh_lists,

@@ -4,8 +4,10 @@ and the first that is not well ends it."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import subprocess
 
 import calls
 import pytest
@@ -15,6 +17,7 @@ from apt_repo import AptRepo, Package
 ROLES = ("updates",)
 PLAY = "playbooks/update.yml"
 ROLE = [{"hosts": "all", "gather_facts": False, "roles": ["nusy.dgx_spark.updates"]}]
+FILTER = "nusy.dgx_spark.trivy_images"
 # A package whose new version cannot be configured on a node that has this file.
 BROKEN = "/srv/broken"
 NEW = Package(
@@ -115,6 +118,61 @@ def test_what_was_cut_off_is_finished_and_the_rest_follows(update, rings):
     update("pilot", "wave1", "broad").assert_ok()
     assert {version(machine) for machine in rings.values()} == {"2.0"}
     assert update("pilot", "wave1", "broad").assert_ok().changed == []
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory):
+    """The real podman of the machine that carries the nodes, with a store of its own and one image that was built."""
+    folder = tmp_path_factory.mktemp("podman")
+    asked = ["podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
+    (folder / "file").write_text("demo")
+    subprocess.run(["tar", "-C", folder, "-cf", folder / "image.tar", "file"], check=True)
+
+    def said(*arguments):
+        return subprocess.run([*asked, *arguments], check=True, capture_output=True, text=True).stdout
+
+    said("import", str(folder / "image.tar"), "localhost/demo:1")
+    ids = said("images", "--quiet", "--no-trunc")
+    yield ids, said("image", "inspect", *ids.split())
+    said("rmi", "--all", "--force")
+
+
+@pytest.mark.names("updates/images")
+def test_what_is_vulnerable_is_told_alone_and_images_by_the_scans_that_are_given(rings, podman, tmp_path):
+    """On the node podman is a stand-in that says what the real one said. Nothing is changed, check or not."""
+    ids, about = podman
+    machine = rings["pilot"]
+    machine.shell("mkdir -p /srv/podman /var/lib/containers/storage")
+    for name, text in (("images", ids), ("image", about)):
+        machine.write(f"/srv/podman/{name}", text)
+    machine.write("/usr/bin/podman", '#!/bin/sh\nexec cat "/srv/podman/$1"\n')
+    machine.shell("chmod 755 /usr/bin/podman")
+
+    def judged(identity, *found):
+        report = {
+            "SchemaVersion": 2,
+            "CreatedAt": datetime.datetime.now(datetime.UTC).isoformat(),
+            "ArtifactName": "demo",
+            "ArtifactType": "container_image",
+            "Metadata": {"ImageID": identity},
+            "Results": [{"Vulnerabilities": [*found]}],
+        }
+        (tmp_path / "scan.json").write_text(json.dumps(report))
+        scans = f"{{{{ [lookup('ansible.builtin.file', '{tmp_path}/scan.json') | from_json] | {FILTER} }}}}"
+        play = "playbooks/vulnerabilities.yml"
+        done = testing.ansible_playbook(play, [machine], tmp_path, extra={"updates_images": scans}, report=True)
+        assert done.assert_ok().changed == []
+        (host,) = done.report["hosts"]
+        selected = {one["id"] for one in host["controls"] if one["state"] != "not_selected"}
+        assert selected == {"updates/security", "updates/images"}
+        return control(done, machine, "images")
+
+    bad = {"VulnerabilityID": "CVE-2026-1", "PkgName": "demo", "Severity": "CRITICAL"}
+    assert judged("sha256:" + "0" * 64)["state"] == "unknown"
+    found = judged(ids.strip(), bad)
+    assert found["state"] == "drifted" and found["before"] == {"image localhost/demo:1": "1 known"}
+    assert "CVE-2026-1" in found["reason"]
+    assert judged(ids.strip())["state"] == "in_sync"
 
 
 def test_a_report_of_the_site_says_it_in_one_call(rings, tmp_path):

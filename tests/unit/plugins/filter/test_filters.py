@@ -119,6 +119,23 @@ def test_templates_find_the_filters_by_full_name_and_ansible_doc_knows_them() ->
     assert sorted(documents) == names
 
 
+def test_trivy_images() -> None:
+    report = {
+        "SchemaVersion": 2,
+        "CreatedAt": "2026-11-22T20:58:01.01087351Z",
+        "ArtifactName": "demo",
+        "ArtifactType": "container_image",
+        "Metadata": {"ImageID": "sha256:" + "a" * 64},
+        "Results": [{"Vulnerabilities": [{"VulnerabilityID": "CVE-1", "PkgName": "x", "Severity": "HIGH"}]}],
+    }
+    (image,) = filtered([report], "trivy_images")
+    assert image["ids"] == ["a" * 64] and [one["id"] for one in image["findings"]] == ["CVE-1"]
+    assert filtered([report], "trivy_images", "CRITICAL")[0]["findings"] == []
+    assert "nusy.dgx_spark.trivy_images: the reports are dict" in refusal(report, "trivy_images")
+    assert "nusy.dgx_spark.trivy_images: entry 0 is no report" in refusal([{}], "trivy_images")
+    assert "nusy.dgx_spark.trivy_images: severity: LOW" in refusal([report], "trivy_images", "worst")
+
+
 def test_osv_rows() -> None:
     affected = [{"package": {"ecosystem": "PyPI", "name": "torch"}, "versions": ["2.10.0"]}]
     (row,) = filtered([{"id": "X-1", "affected": affected}], "osv_rows")

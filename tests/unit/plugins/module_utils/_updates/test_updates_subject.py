@@ -115,7 +115,7 @@ def test_nothing_pending_is_in_sync_and_what_was_not_asked_is_not_selected():
     found, plan = look(Node())
     assert {name: control.state for name, control in found.items()} == {
         **dict.fromkeys(("dpkg", "lists", "security", "packages", "booted"), "in_sync"),
-        **dict.fromkeys(("ota_level", "firmware"), "not_selected"),
+        **dict.fromkeys(("ota_level", "firmware", "images"), "not_selected"),
     }
     assert plan.steps == ()
 
