@@ -281,7 +281,10 @@ options:
         default: []
         suboptions:
           name:
-            description: Name with dots, for example C(vm.swappiness).
+            description:
+              - Name with dots, for example C(vm.swappiness).
+              - C(*) in the place of an interface means each that there is, C(all) and C(default) as well, and at boot
+                each that comes, as in C(net.ipv4.conf.*.send_redirects).
             type: str
             required: true
           value:
@@ -367,7 +370,7 @@ options:
             elements: str
             default: []
           lacks:
-            description: Lines that it must not print.
+            description: Lines that it must not print, as patterns (C(*), C(?), C([])), whatever their case.
             type: list
             elements: str
             default: []

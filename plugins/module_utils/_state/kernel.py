@@ -10,6 +10,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,8 +61,8 @@ def sysctl_path(name: str) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    sysctls: Mapping[str, str | Unknown | None]
-    overrides: Mapping[str, tuple[tuple[str, str], ...]]  # name → (file, value) that come after ours
+    sysctls: Mapping[str, Mapping[str, str | Unknown | None]]  # name → what it means here → value
+    overrides: Mapping[str, tuple[tuple[str, str, str], ...]]  # name → (file, name, value) that count instead of ours
     modules: frozenset[str] | Unknown
     lacking: Mapping[str, str]  # module that is wanted and cannot be loaded → why
 
@@ -73,7 +74,7 @@ def observe(reader: Reader, role: str, controls: Sequence[ControlSpec]) -> Seen:
     missing = [] if isinstance(modules, Unknown) else [m.name for m in wanted if m.loaded and not _in(m.name, modules)]
     reasons = {name: _why_not(reader, name) for name in missing}
     return Seen(
-        sysctls={s.name: _live(reader, s.name) for s in sysctls},
+        sysctls={s.name: _values(reader, s.name) for s in sysctls},
         overrides=_overriding(reader, role, sysctls) if sysctls else {},
         modules=modules,
         lacking={name: reason for name, reason in reasons.items() if reason},
@@ -100,6 +101,28 @@ def _text(reader: Reader, path: str) -> str:
         return reader.read(path) or ""
     except Unreadable:
         return ""
+
+
+def _meant(reader: Reader, name: str) -> list[str]:
+    """The values that a name means here: one with ``*`` those of every interface there is, "all" and "default" as well.
+
+    Only the live side is looked up. In the file the pattern stands: systemd-sysctl knows it (sysctl.d(5)), and
+    what comes later is as "default".
+    """
+    folder, star, key = dotted(name).partition(".*.")
+    if not star:
+        return [name]
+    try:
+        found = reader.listdir(sysctl_path(folder)) or ()
+    except Unreadable:
+        found = ()
+    return [f"{folder}.{one.replace('.', '/')}.{key}" for one in sorted(found)]
+
+
+def _values(reader: Reader, name: str) -> dict[str, str | Unknown | None]:
+    """Interfaces come and go while one looks. What is not there at all is told by the name that was declared."""
+    found = {one: _live(reader, one) for one in _meant(reader, name)}
+    return {one: value for one, value in found.items() if value is not None} or {name: None}
 
 
 def _live(reader: Reader, name: str) -> str | Unknown | None:
@@ -131,7 +154,8 @@ def dotted(name: str) -> str:
     return name if first == "." else name.translate(str.maketrans("./", "/."))
 
 
-def _overriding(reader: Reader, role: str, wanted: Sequence[Sysctl]) -> dict[str, tuple[tuple[str, str], ...]]:
+def _overriding(reader: Reader, role: str, wanted: Sequence[Sysctl]) -> dict[str, tuple[tuple[str, str, str], ...]]:
+    """Of one name the last file counts; a name counts more than a pattern that it fits, wherever it stands."""
     chosen: dict[str, str] = {}
     for folder in SYSCTL_FOLDERS:
         try:
@@ -142,14 +166,16 @@ def _overriding(reader: Reader, role: str, wanted: Sequence[Sysctl]) -> dict[str
             if name.endswith(".conf"):
                 chosen.setdefault(name, f"{folder}/{name}")
     ours = os.path.basename(sysctl_file(role))
-    later = [chosen[name] for name in sorted(chosen) if name > ours]
-    found: dict[str, list[tuple[str, str]]] = {}
-    for path in later:
-        values = parse_sysctl(_text(reader, path))
-        for sysctl in wanted:
-            value = values.get(dotted(sysctl.name))
-            if value is not None and value != normal(sysctl.value):
-                found.setdefault(sysctl.name, []).append((path, value))
+    patterns = {s.name: re.compile(re.escape(dotted(s.name)).replace(r"\*", "[^.*]+")) for s in wanted if "*" in s.name}
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for file in sorted(set(chosen) - {ours}):
+        if file < ours and not patterns:
+            continue
+        for name, value in parse_sysctl(_text(reader, chosen[file])).items():
+            for sysctl in wanted:
+                fits = sysctl.name in patterns and patterns[sysctl.name].fullmatch(name)
+                if (fits or (file > ours and name == dotted(sysctl.name))) and value != normal(sysctl.value):
+                    found.setdefault(sysctl.name, []).append((chosen[file], name, value))
     return {name: tuple(hits) for name, hits in found.items()}
 
 
@@ -167,26 +193,26 @@ def _modules(reader: Reader) -> frozenset[str] | Unknown:
 
 
 def plan_sysctl(wanted: Sysctl, seen: Seen, world: World, sheet: Sheet) -> None:
-    live = seen.sysctls[wanted.name]
-    key = f"sysctl {wanted.name}"
-    if isinstance(live, Unknown):
-        sheet.cannot_see(live.reason)
-        return
-    if live is None and world.loading:
-        sheet.differs(f"{key}: live", "absent", normal(wanted.value))
-        sheet.will("set_sysctl", wanted.name, normal(wanted.value))
-        world.relies(sheet, f"{wanted.name} comes with kernel module {' or '.join(world.loading)}")
-    elif live is None:
-        # No step: nothing that is declared could bring it.
-        sheet.differs(f"{key}: live", "absent", normal(wanted.value))
-        sheet.cannot_mend(f"this kernel has no {wanted.name}")
-    elif live != normal(wanted.value):
-        sheet.differs(f"{key}: live", live, normal(wanted.value))
-        sheet.will("set_sysctl", wanted.name, normal(wanted.value))
-    for path, value in seen.overrides.get(wanted.name, ()):
-        sheet.differs(f"{key}: at boot", value, normal(wanted.value), f"{path} sets {wanted.name} = {value} after ours")
+    value, differs = normal(wanted.value), False
+    for name, live in seen.sysctls[wanted.name].items():
+        if isinstance(live, Unknown):
+            sheet.cannot_see(live.reason)
+        elif live is None and not world.loading:
+            # No step: nothing that is declared could bring it.
+            sheet.differs(f"sysctl {name}: live", "absent", value)
+            sheet.cannot_mend(f"this kernel has no {name}")
+        elif live != value:
+            differs = True
+            sheet.differs(f"sysctl {name}: live", "absent" if live is None else live, value)
+            if live is None:
+                world.relies(sheet, f"{name} comes with kernel module {' or '.join(world.loading)}")
+    if differs:
+        sheet.will("set_sysctl", wanted.name, value)
+    for path, name, other in seen.overrides.get(wanted.name, ()):
+        counts = "after ours" if name == dotted(wanted.name) else f"and a name counts more than our {wanted.name}"
+        sheet.differs(f"sysctl {name}: at boot", other, value, f"{path} sets {name} = {other} {counts}")
         if world.allows(sheet, "path", path):
-            sheet.will("comment_out", path, wanted.name)
+            sheet.will("comment_out", path, name)
 
 
 def plan_module(wanted: KernelModule, seen: Seen, world: World, sheet: Sheet) -> None:
@@ -215,14 +241,22 @@ def plan_module(wanted: KernelModule, seen: Seen, world: World, sheet: Sheet) ->
 # --- doing --------------------------------------------------------------------------------
 
 
-def set_sysctl(step: Step, _reader: Reader, writer: Writer) -> None:
+def set_sysctl(step: Step, reader: Reader, writer: Writer) -> None:
+    value = str(step.args[0])
+    for name in _meant(reader, step.target):
+        if "*" in step.target and _live(reader, name) in (None, value):
+            continue  # An interface that went meanwhile, or one that is as declared.
+        _set(name, value, writer)
+
+
+def _set(name: str, value: str, writer: Writer) -> None:
     try:
-        writer.set_kernel_value(sysctl_path(step.target), str(step.args[0]))
+        writer.set_kernel_value(sysctl_path(name), value)
     except OSError as error:
         raise NodeError(
             "kernel.value_refused",
-            wanted=f"{step.target} = {step.args[0]}",
-            found=f"this kernel has no {step.target}"
+            wanted=f"{name} = {value}",
+            found=f"this kernel has no {name}"
             if isinstance(error, FileNotFoundError)
             else f"the kernel refused it: {error.strerror}",
             why="the value in the file would then differ from the one in force",

@@ -150,7 +150,8 @@ class Setting:
 class Probe:
     """What a tool of the node must answer. ``command`` only looks: it is run in check mode, too.
 
-    has, lacks: lines of the answer; ``separator``: characters that end an item as a line end does.
+    has: lines of the answer. lacks: patterns of lines (fnmatch), whatever their case.
+    separator: characters that end an item as a line end does.
     last: of items that set the same name (before ``=``), the last one counts.
     silent: it must print nothing. mend: what makes it so. otherwise: the reason if nothing does.
     """

@@ -47,7 +47,8 @@ ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|socket|timer|path|mount|automount|target|slice|swap)")
 GECOS = re.compile(r"[^:\n]*")
 MODE = re.compile(r"0?[0-7]{3,4}")
-SYSCTL = re.compile(r"[a-z](?!.*(?:\.\.|//))[A-Za-z0-9_./:-]+")
+# With "*" for the interface, as in net.ipv4.conf.*.send_redirects.
+SYSCTL = re.compile(r"[a-z](?!.*(?:\.\.|//))[A-Za-z0-9_./:-]+(?:\.\*\.[a-z0-9_]+)?")
 # What /proc/sys takes: one line, not blank.
 VALUE = re.compile(r"[\t -~]*[!-~][\t -~]*")
 # A line of a file that others own: what stands before its value.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
@@ -75,8 +76,8 @@ def _judge(wanted: Probe, out: str, key: str, sheet: Sheet) -> None:
         found = _found(item, items, last=wanted.last)
         if found != item:
             sheet.differs(f"{key}: {item}", found or "absent", "present")
-    for item in wanted.lacks:
-        if item in items:
+    for pattern in wanted.lacks:
+        for item in (item for item in items if fnmatchcase(item.lower(), pattern.lower())):
             sheet.differs(f"{key}: {item}", "present", "absent")
 
 

@@ -52,9 +52,11 @@ class Ubuntu(FakeNode):
         self.put("/etc/login.defs", "UMASK\t\t022\nENCRYPT_METHOD SHA512\nPASS_MAX_DAYS\t99999\n")
         self.put("/etc/security/faillock.conf", "# deny = 3\n")
         for value in (v for control in document().controls for v in control.sysctls):
-            self.put("/proc/sys/" + value.name.replace(".", "/"), "7\n")
+            for interface in ("all", "default", "enp1s0f0np0") if "*" in value.name else ("",):
+                self.put("/proc/sys/" + value.name.replace("*", interface).replace(".", "/"), "7\n")
         for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "systemd-journald.service"):
             self.units[unit] = self.unit(active="active", state="enabled")
+        self.apt = 'APT::Periodic::Unattended-Upgrade "1";\n'
         self.pam = "auth required pam_permit.so\nsession optional\t\t\tpam_umask.so\n"
 
     def run(self, argv, *, timeout=10.0, env=None, stdin=""):
@@ -65,7 +67,7 @@ class Ubuntu(FakeNode):
             "awk": "",
             "stat": "root root 4755\n",
             "cat": "Y\n" if "apparmor" in argv[-1] else self.pam,
-            "apt-config": 'APT::Periodic::Unattended-Upgrade "1";\n',
+            "apt-config": self.apt,
         }
         tool = argv[0].rpartition("/")[2]
         if tool == "auditctl":
@@ -96,6 +98,43 @@ def test_an_umask_that_pam_sets_by_itself_is_named_and_left_to_its_owner():
     node.pam = node.pam.replace("pam_umask.so", "pam_umask.so umask=022")
     found = verdicts(node)["umask"]
     assert (found.state, "no pam_umask without arguments" in found.reason) == ("drifted", True)
+
+
+ALLOWED = "Unattended-Upgrade::Allowed-Origins::"
+PATTERN = "Unattended-Upgrade::Origins-Pattern::"
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        (f'{ALLOWED} "${{distro_id}}:${{distro_codename}}-security";', True),
+        (f'{ALLOWED} "UbuntuESM:${{distro_codename}}-infra-security";', True),
+        (f'{PATTERN} "origin=Debian,codename=${{distro_codename}},label=Debian-Security";', True),
+        (f'{PATTERN} "origin=NVIDIA,label=NVIDIA CUDA";', False),
+        (f'{PATTERN} "site=developer.download.nvidia.com";', False),
+        (f'{PATTERN} "origin=Docker,label=Docker CE";', False),
+        (f'{PATTERN} "origin=*";', False),
+        (f'{PATTERN} "o=*,a=stable";', False),
+        (f'{ALLOWED} "*:*";', False),
+    ],
+)
+def test_an_origin_that_would_bring_drivers_is_named(line, allowed):
+    node = Ubuntu()
+    node.apt += line + "\n"
+    assert _origins(node) == (set() if allowed else {f"probe apt_origins: {line}"})
+
+
+def _origins(node: Ubuntu) -> set[str]:
+    return {key for key in verdicts(node)["updates_never"].as_dict()["before"] if "apt_origins" in key}
+
+
+def test_the_interface_that_sends_redirects_is_named():
+    node = Ubuntu()
+    for path in [path for path in node.files if path.startswith("/proc/sys/net") and "redirects" in path]:
+        node.put(path, "0\n")
+    node.put("/proc/sys/net/ipv4/conf/enp1s0f0np0/send_redirects", "1\n")
+    found = verdicts(node)["net_redirects"].as_dict()["before"]
+    assert [key for key in found if key.endswith("live")] == ["sysctl net.ipv4.conf.enp1s0f0np0.send_redirects: live"]
 
 
 def test_the_crash_reporter_that_would_open_core_dumps_again_is_stopped():

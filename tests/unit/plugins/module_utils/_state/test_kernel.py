@@ -114,3 +114,62 @@ def test_a_vendor_file_that_somebody_hides_already_is_no_override(node):
     node.put("/etc/sysctl.d/99-vendor.conf", "/dev/null", kind="link")
     apply(node, SWAP)
     assert states(subject(SWAP).plan(node))["demo/swap"] == "in_sync"
+
+
+# --- a value of every interface ------------------------------------------------------------------
+
+EACH = {"id": "demo/each", "sysctls": [{"name": "net.ipv4.conf.*.send_redirects", "value": "0"}]}
+OURS = "/etc/sysctl.d/90-nusy-demo.conf"
+
+
+@pytest.fixture
+def wired():
+    node = FakeNode()
+    for name, value in (("all", 0), ("default", 0), ("eth0", 0), ("eth0.7", 1), ("wlan0", 1)):
+        node.put(f"/proc/sys/net/ipv4/conf/{name}/send_redirects", f"{value}\n")
+    return node
+
+
+def test_the_interfaces_that_differ_are_named_and_only_they_are_set(wired):
+    wired.put(OURS, "net.ipv4.conf.*.send_redirects = 0\n")
+    effects = len(wired.effects)
+    plan = apply(wired, EACH)
+    assert verdict(plan, "demo/each").as_dict()["before"] == {
+        "sysctl net.ipv4.conf.eth0/7.send_redirects: live": "1",
+        "sysctl net.ipv4.conf.wlan0.send_redirects: live": "1",
+    }
+    written = [effect for effect in wired.effects[effects:] if "/proc/sys" in effect]
+    assert len(written) == 2 and "eth0.7" in written[0] and "wlan0" in written[1]
+    assert states(subject(EACH).plan(wired)) == {"demo/each": "in_sync", "demo/file_extra": "in_sync"}
+
+
+def test_an_interface_that_goes_while_one_looks_is_not_missed(wired):
+    wired.put("/proc/sys/net/ipv4/conf/veth1/forwarding", "0\n")
+    assert not verdict(apply(wired, EACH), "demo/each").reason
+    for path in [path for path in wired.files if path.startswith("/proc/sys/net")]:
+        del wired.files[path]
+    assert verdict(subject(EACH).plan(wired), "demo/each").reason == "this kernel has no net.ipv4.conf.*.send_redirects"
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "counts"),
+    [
+        ("10-site", "net.ipv4.conf.eth0.send_redirects = 1", True),  # a name counts more than a pattern
+        ("99-site", "net.ipv4.conf.eth0.send_redirects = 1", True),
+        ("99-site", "net/ipv4/conf/eth0.7/send_redirects = 1", True),
+        ("99-site", "net.ipv4.conf.*.send_redirects = 1", True),
+        ("10-site", "net.ipv4.conf.*.send_redirects = 1", False),  # ours comes later
+        ("99-site", "net.ipv4.conf.eth0.send_redirects = 0", False),
+        ("99-site", "net.ipv4.conf.eth0.accept_redirects = 1", False),
+        ("99-site", "net.ipv6.conf.eth0.send_redirects = 1", False),
+    ],
+)
+def test_what_a_pattern_is_at_boot(wired, file, line, counts):
+    apply(wired, EACH)
+    path = f"/etc/sysctl.d/{file}.conf"
+    wired.put(path, f"{line}\n")
+    found = verdict(subject(EACH).plan(wired), "demo/each")
+    assert found.blocked_by == (f"demo_confirm: [{path}]" if counts else "")
+    apply(wired, EACH, confirm=[path] if counts else [])
+    assert wired.files[path].text == (f"# {line}\n" if counts else f"{line}\n")
+    assert states(subject(EACH).plan(wired))["demo/each"] == "in_sync"

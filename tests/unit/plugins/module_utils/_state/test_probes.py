@@ -56,6 +56,8 @@ def control(*, file=None, **more):
         ("a, b,c\n", {"has": ["b"]}, {"probe rules: b": "absent"}),
         ("a\n", {"lacks": ["a"]}, {"probe rules: a": "present"}),
         ("ab\n", {"lacks": ["a"]}, None),
+        ("o=NVIDIA\no=Debian\n", {"lacks": ["o=*nvidia*"]}, {"probe rules: o=NVIDIA": "present"}),
+        ("o=*\no=De*\n", {"lacks": ["o=[*]"]}, {"probe rules: o=*": "present"}),
         ("x = 1\nx=1\n", {"has": ["x=1"], "last": True}, None),
         ("x=1\nx=2\n", {"has": ["x=1"], "last": True}, {"probe rules: x=1": "x=2"}),
         ("x=1\nx=2\n", {"has": ["x=1"]}, None),
