@@ -38,6 +38,10 @@ test-roles: ## The molecule scenario of every role
 	$(call bootstrap,test)
 	@$(LAYERS) --only roles $(ARGS)
 
+test-hardening: ## lynis before and after the roles that harden, on an emulated machine (half an hour)
+	$(call bootstrap,test)
+	@$(LAYERS) --only hardening $(ARGS)
+
 bench: ## What a run costs: calls and seconds, and a report of a thousand nodes
 	$(call bootstrap,test)
 	@$(LAYERS) --only scale,bench $(ARGS)
@@ -61,6 +65,6 @@ clean: ## Remove what make made, .venv included
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: drift test test-matrix test-kill test-arm64 test-roles bench layers docs lock clean help
+.PHONY: drift test test-matrix test-kill test-arm64 test-roles test-hardening bench layers docs lock clean help

@@ -238,6 +238,13 @@ LAYERS = (
         on_demand=True,
     ),
     Layer(
+        "hardening",
+        "an auditor that knows nothing of this collection finds what docs/hardening.md says, and nothing more",
+        (pytest("hardening", "tests/integration/hardening"),),
+        (present("tests/integration/hardening"), machines()),
+        on_demand=True,
+    ),
+    Layer(
         "roles",
         "each role alone, by its molecule scenario",
         (python("roles", f"{TOOLS}/roles.py"),),

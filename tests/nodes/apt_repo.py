@@ -109,10 +109,14 @@ def _put(path: Path, content: str | Path) -> None:
 
 
 class AptRepo:
-    """A flat signed repository in ``APT/<name>``. ``label``: what pins know it by; the name if it is empty."""
+    """A flat signed repository in ``APT/<name>``. ``label``: what pins know it by; the name if it is empty.
 
-    def __init__(self, name: str, label: str = "") -> None:
+    origin: what unattended-upgrades knows it by; nobody's if it is empty.
+    """
+
+    def __init__(self, name: str, label: str = "", origin: str = "") -> None:
         self.name = name
+        self.origin = origin
         self.label = label or name
         self.directory = APT / name
 
@@ -130,7 +134,7 @@ class AptRepo:
             package.build(fresh)
         for deb in debs:
             (fresh / deb.name).hardlink_to(deb)
-        index_and_sign(fresh, self.label)
+        index_and_sign(fresh, self.label, self.origin)
         shutil.rmtree(self.directory, ignore_errors=True)
         fresh.rename(self.directory)
 
@@ -147,11 +151,12 @@ def build_repo(packages: Iterable[Package], directory: Path) -> AptRepo:
     return repository
 
 
-def index_and_sign(directory: Path, label: str) -> None:
+def index_and_sign(directory: Path, label: str, origin: str = "") -> None:
     shell = "cd {} && apt-ftparchive {} . > {}"
     where = f"'{directory}'"
     run(["sh", "-c", shell.format(where, "packages", "Packages")], timeout=300)
     options = ["-o", f"APT::FTPArchive::Release::Label={label}", "-o", "APT::FTPArchive::Release::Suite=./"]
+    options += ["-o", f"APT::FTPArchive::Release::Origin={origin}"] if origin else []
     # Written elsewhere first: a Release that exists while it is being made lists itself.
     release = run(["apt-ftparchive", *options, "release", directory])
     (directory / "Release").write_text(release)

@@ -20,6 +20,7 @@ CONTROLS = (
     "access/ssh_root",
     "access/ssh_algorithms",
     "access/ssh_limits",
+    "access/ssh_log",
     "access/ssh_forwarding",
     "access/ssh_banner",
     "access/ssh_extra",

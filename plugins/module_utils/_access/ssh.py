@@ -136,7 +136,11 @@ def settings(
             # A peer that is gone is noticed after 45 s, CIS 5.1.7; one that is there and idle stays.
             "ClientAliveInterval": "15",
             "ClientAliveCountMax": "3",
+            # That of TCP says the same and can be forged by whoever is on the way.
+            "TCPKeepAlive": "no",
         },
+        # INFO tells which key let somebody in, VERBOSE also which ones were refused.
+        "ssh_log": {"LogLevel": "VERBOSE"},
         "ssh_forwarding": {
             "X11Forwarding": "no",
             "AllowAgentForwarding": "yes" if wanted.agent_forwarding else "no",

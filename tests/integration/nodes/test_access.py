@@ -266,6 +266,7 @@ DAMAGE = {
     "access/ssh_root": f"sed -i 's/^PermitRootLogin.*/PermitRootLogin yes/' {DROPIN}",
     "access/ssh_algorithms": f"sed -i 's/^Ciphers.*/Ciphers aes128-ctr/' {DROPIN}",
     "access/ssh_limits": f"sed -i '/^MaxAuthTries/d' {DROPIN}",
+    "access/ssh_log": f"sed -i 's/^LogLevel.*/LogLevel INFO/' {DROPIN}",
     "access/ssh_forwarding": f"sed -i 's/^X11Forwarding.*/X11Forwarding yes/' {DROPIN}",
     "access/ssh_banner": f"sed -i '/^Banner/d' {DROPIN}",
     "access/ssh_extra": f"echo PrintMotd yes >> {DROPIN}",

@@ -160,7 +160,8 @@ def test_an_active_ufw_is_its_owners():
     ("dropin", "name"),
     [("PasswordAuthentication yes", "ssh_keys_only"), ("PermitRootLogin yes", "ssh_root"),
      ("Ciphers x", "ssh_algorithms"),
-     ("MaxAuthTries 9", "ssh_limits"), ("AllowAgentForwarding yes", "ssh_forwarding"), ("Banner none", "ssh_banner"),
+     ("MaxAuthTries 9", "ssh_limits"), ("TCPKeepAlive yes", "ssh_limits"), ("LogLevel INFO", "ssh_log"),
+     ("AllowAgentForwarding yes", "ssh_forwarding"), ("Banner none", "ssh_banner"),
      ("PrintMotd yes", "ssh_extra")],
 )  # fmt: skip
 def test_a_line_is_named_by_the_control_it_is_for(dropin: str, name: str):
