@@ -8,6 +8,7 @@ needs no kernel is broken where a run takes seconds: tests/integration/nodes/tes
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -151,13 +152,14 @@ def test_what_is_recorded_is_what_is_watched(story, machine):
 def test_updates_leave_drivers_and_kernels_alone(story, machine):
     """Each offered in a newer version: what no listed origin has, what a listed one has, and what is barred by name."""
     offers = {"NVIDIA": ["theirs-alone"], "Site": ["site-tool", "nvidia-tool"]}
-    for origin, names in offers.items():
-        repository = AptRepo(f"{origin.lower()}-{os.getpid()}", origin=origin)
-        repository.publish([Package(name, version) for name in names for version in ("1", "2")])
-        machine.use(repository)
-        repository.remove()  # The machine has a copy.
-    machine.shell("apt-get install -qq -y theirs-alone=1 site-tool=1 nvidia-tool=1")
-    machine.write("/etc/apt/apt.conf.d/60-site", 'Unattended-Upgrade::Origins-Pattern:: "origin=Site";\n')
-    said = machine.shell("unattended-upgrade --dry-run --debug 2>&1")
+    with contextlib.ExitStack() as published:
+        for origin, names in offers.items():
+            repository = AptRepo(f"{origin.lower()}-{os.getpid()}", origin=origin)
+            published.callback(repository.remove)
+            repository.publish([Package(name, version) for name in names for version in ("1", "2")])
+            machine.use(repository)
+        machine.shell("apt-get install -qq -y theirs-alone=1 site-tool=1 nvidia-tool=1")
+        machine.write("/etc/apt/apt.conf.d/60-site", 'Unattended-Upgrade::Origins-Pattern:: "origin=Site";\n')
+        said = machine.shell("unattended-upgrade --dry-run --debug 2>&1")
     (line,) = [line for line in said.splitlines() if line.startswith("Packages that will be upgraded:")]
     assert {*line.partition(":")[2].split()} & {"theirs-alone", "site-tool", "nvidia-tool"} == {"site-tool"}
