@@ -189,6 +189,8 @@ LAYERS = (
         "roles converge real nodes, checks predict what they do, drift made by hand is named and repaired",
         (pytest("nodes", *FILE_BY_FILE, "tests/integration/nodes"),),
         (present("tests/integration/nodes"), *nodes()),
+        # The real one, for nodes with the os-release of Arch.
+        wants=(tool("pacman", "pacman-package-manager"),),
         lane=BESIDE,
     ),
     Layer(

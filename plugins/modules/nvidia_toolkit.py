@@ -10,12 +10,13 @@ short_description: Ensure the NVIDIA driver, container toolkit and CDI of a node
 version_added: 0.1.0
 description:
   - On DGX OS everything is there already. It is adopted and held against what is known of it, and no repository is
-    added. On Ubuntu 24.04 the container toolkit is installed from NVIDIA's repository.
+    added. On Ubuntu 24.04 the container toolkit is installed from NVIDIA's repository, on Arch Linux from its own, and
+    there not while upgrades are pending.
   - A driver package, or the modules of a kernel, are installed only when O(confirm) names the package.
   - Says whether the GPU will be there after the next boot, which is the gate of every reboot. The kernel that boots
-    then needs its C(nvidia.ko), an image and an initrd, and dpkg must have left nothing half done.
+    then needs its C(nvidia.ko), an image and an initrd, and dpkg or pacman must have left nothing half done.
   - A node without an NVIDIA GPU and without NVIDIA packages is unknown, and nothing is done to it. Another system than
-    DGX OS 7 and Ubuntu 24.04 that has them is unknown in a check, and a real run refuses it.
+    DGX OS 7, Ubuntu 24.04 and Arch Linux that has them is unknown in a check, and a real run refuses it.
   - C(nvidia-smi) is started only where that sets nothing up. Docker is asked only where its daemon runs.
 attributes:
   check_mode:
@@ -39,7 +40,7 @@ options:
     choices: [auto, expected]
     default: auto
   branch:
-    description: Branch of the driver. Packages of another one are drift.
+    description: Branch of the driver. Packages of another one are drift. Arch Linux has none.
     type: str
     default: "580"
   driver_packages:
@@ -50,7 +51,9 @@ options:
     elements: str
     default: []
   version:
-    description: Version of the four packages of the container toolkit. Empty takes any, as long as it is one.
+    description:
+      - Version of the four packages of the container toolkit. Empty takes any, as long as it is one.
+      - Arch Linux has one version at a time. Another one that is declared fails there.
     type: str
     default: ""
   repository_url:
@@ -76,7 +79,7 @@ options:
   holds:
     description:
       - Installed packages that are held at their version, by exact name.
-      - On DGX OS a hold makes the Dashboard ask for updates for ever, so none is the default.
+      - On DGX OS a hold makes the Dashboard ask for updates for ever, so none is the default. Arch Linux has no holds.
     type: list
     elements: str
     default: []

@@ -31,6 +31,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model impor
     GROUP,
     LEGACY,
     NEEDS_PODMAN_5_1,
+    OCI_HOOK,
     PODMAN,
     PODMAN_FLAG,
     PODMAN_READS_IT,
@@ -107,16 +108,40 @@ def cdi(wanted: Wanted, seen: Seen) -> ControlSpec:
         fix = "apt-get install --reinstall nvidia-container-toolkit-base"
         truths.append(Assertion(name, "drifted", "absent", "enabled", why, fix))
     units = (Unit(CDI_PATH, enabled=True, active=True), Unit(CDI_SERVICE, enabled=True))
-    driver = bool(seen.gpus) or wanted.expected
-    if driver and not seen.generated and not lost:
-        why = "no specification was generated: containers find no nvidia.com/gpu"
-        truths.append(Assertion("CDI specification", "drifted", "absent", "generated", why, steps=(REFRESH,)))
+    if not lost:
+        truths += specification(wanted, seen, REFRESH, there=seen.generated) or _stale(seen)
     return ControlSpec(CDI, units=() if lost else units, assertions=tuple(truths))
+
+
+def _stale(seen: Seen) -> tuple[Assertion, ...]:
+    """It was generated once, and the last time it could not be: of a driver that is no more."""
+    if CDI_SERVICE not in seen.failed or not seen.loaded:
+        return ()
+    why = f"the last run of {CDI_SERVICE} failed, so what it wrote before may be of another driver"
+    return (Assertion(CDI_SERVICE, "drifted", "failed", "success", why, steps=(REFRESH,)),)
+
+
+def specification(wanted: Wanted, seen: Seen, step: Step, *, there: bool) -> tuple[Assertion, ...]:
+    if there or not (seen.loaded or seen.gpus or wanted.expected):
+        return ()
+    name, why = "CDI specification", "no specification was generated: containers find no nvidia.com/gpu"
+    if seen.loaded:
+        return (Assertion(name, "drifted", "absent", "generated", why, steps=(step,)),)
+    why = f"{why}; it is generated as soon as the driver is in the kernel"
+    return (Assertion(name, "drifted", "absent", "generated", why, awaits="the driver in the kernel"),)
 
 
 def podman_needs_flag(seen: Seen) -> bool:
     podman, base = (seen.installed.get(name, "") for name in ("podman", "nvidia-container-toolkit-base"))
     return bool(podman) and not within(podman, PODMAN_READS_IT) and within(base, NEEDS_PODMAN_5_1)
+
+
+def _old_hook(seen: Seen) -> tuple[Assertion, ...]:
+    if not seen.oci_hook:
+        return ()
+    why = "Podman takes the GPU by CDI, and NVIDIA has this hook removed beside it"
+    step, victim = Step("remove_file", OCI_HOOK), ("path", OCI_HOOK)
+    return (Assertion(OCI_HOOK, "drifted", "present", "absent", why, steps=(step,), victim=victim),)
 
 
 def podman(seen: Seen) -> ControlSpec:
@@ -125,15 +150,18 @@ def podman(seen: Seen) -> ControlSpec:
         return unknown(PODMAN, name, seen.environment.reason)
     given = seen.environment.get(name, "")
     flags = [flag for flag in given.split(",") if flag]
+    hook = _old_hook(seen)
     if not podman_needs_flag(seen) or PODMAN_FLAG in flags:
-        return ControlSpec(PODMAN, assertions=(Assertion(name, "in_sync", given, given),))
+        return ControlSpec(PODMAN, assertions=(Assertion(name, "in_sync", given, given), *hook))
     value = ",".join([*flags, PODMAN_FLAG])
     why = f"podman {upstream(seen.installed['podman'])} cannot read the specification that this toolkit writes"
     steps = (
         Step("set_cdi_variable", CDI_ENVIRONMENT, (name, value)),
-        *((REFRESH,) if CDI_SERVICE in seen.units else ()),
+        # Where nothing can be generated yet, what is generated first has it.
+        *((REFRESH,) if CDI_SERVICE in seen.units and (seen.loaded or seen.generated) else ()),
     )
-    return ControlSpec(PODMAN, assertions=(Assertion(name, "drifted", given or "unset", value, why, steps=steps),))
+    flag = Assertion(name, "drifted", given or "unset", value, why, steps=steps)
+    return ControlSpec(PODMAN, assertions=(flag, *hook))
 
 
 def set_variable(step: Step, reader: Reader, writer: Writer) -> None:

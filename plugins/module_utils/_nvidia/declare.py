@@ -277,7 +277,7 @@ def versions(wanted: Wanted, seen: Seen) -> ControlSpec:
     unknowns = seen.facts.get("unknown")
     facts = {**seen.facts, "packages": seen.installed}
     found = versions_of(wanted.rows, facts, unknowns if isinstance(unknowns, Mapping) else {})
-    toolkit = upstream(seen.installed.get("nvidia-container-toolkit-base", ""))
+    toolkit = upstream(seen.installed.get("nvidia-container-toolkit", ""))
     # Of packages, which are there without a GPU and without their programs being asked.
     known = {**found.versions, "driver": seen.driver, "container_toolkit": toolkit}
     # Podman is the subject of cdi_podman, which mends it.
@@ -315,7 +315,7 @@ def bad_choices(wanted: Wanted, subject: str, version: str) -> tuple[Assertion, 
 
 
 def persistence(wanted: Wanted, seen: Seen) -> ControlSpec:
-    if not _gpu(seen, "module_version") and not wanted.expected:
+    if not seen.loaded:
         return unknown(PERSISTENCE, PERSISTENCED, _why(seen, "gpu.module_version"))
     if PERSISTENCED not in seen.units:
         why = f"there is no {PERSISTENCED}"

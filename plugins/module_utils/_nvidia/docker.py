@@ -28,7 +28,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model impor
 
 DOCKER = "/usr/bin/docker"
 SYSTEMCTL = "/usr/bin/systemctl"
-PACKAGES = ("docker-ce", "docker.io")
+# The last is that of Arch.
+PACKAGES = ("docker-ce", "docker.io", "docker")
 # What `nvidia-ctk runtime configure --runtime=docker --cdi.enabled` writes.
 RUNTIME = {"path": "nvidia-container-runtime", "args": []}
 INFO = '{"runtimes":{{json .Runtimes}},"cgroup":{{json .CgroupDriver}}}'

@@ -69,19 +69,23 @@ def _kernel(reader: Reader, release: str) -> Kernel | Unknown:
     folder = f"/lib/modules/{release}"
     try:
         there = reader.stat(f"/usr{folder}") is not None or reader.stat(folder) is not None
-        image, initrd = (_filled(reader, f"/boot/{name}-{release}") for name in ("vmlinuz", "initrd.img"))
+        image, initrd = (filled(reader, f"/boot/{name}-{release}") for name in ("vmlinuz", "initrd.img"))
     except Unreadable as error:
         return Unknown(str(error))
     if not there:
         return Kernel(release, False, image, initrd)
+    modules = has_nvidia_module(reader, release)
+    return modules if isinstance(modules, Unknown) else Kernel(release, modules, image, initrd)
+
+
+def has_nvidia_module(reader: Reader, release: str) -> bool | Unknown:
     # Not through links: "build" in there leads to all the headers.
-    done = reader.run([FIND, f"{folder}/", "-name", "nvidia.ko*", "-not", "-type", "d"], timeout=30)
-    if not done.ok:
-        return Unknown(f"{FIND} {done.ending}: {one_line(done.said())}")
-    return Kernel(release, bool(done.out.strip()), image, initrd)
+    argv = [FIND, f"/lib/modules/{release}/", "-name", "nvidia.ko*", "-not", "-type", "d"]
+    done = reader.run(argv, timeout=30)
+    return bool(done.out.strip()) if done.ok else Unknown(f"{FIND} {done.ending}: {one_line(done.said())}")
 
 
-def _filled(reader: Reader, path: str) -> bool:
+def filled(reader: Reader, path: str) -> bool:
     found = reader.stat(path)
     return found is not None and found.size > 0
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt import entries, keys
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts import observe as facts
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import docker, kernels
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import arch, docker, kernels, pacman
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import (
+    ARCH,
     CDI_BY_HAND,
     CDI_ENVIRONMENT,
     CDI_GENERATED,
@@ -23,6 +25,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model impor
     CDI_SERVICE,
     DGX,
     KEYRING,
+    OCI_HOOK,
     OUTPUT_VARIABLE,
     PERSISTENCED,
     UBUNTU,
@@ -44,7 +47,7 @@ FactsOf = Callable[[Reader, Wanted], Mapping[str, object]]
 
 
 def system_of(reader: Reader) -> str | Unknown:
-    """``dgx`` or ``ubuntu``; Unknown for what this role does not know."""
+    """``dgx``, ``ubuntu`` or ``arch``; Unknown for what this role does not know."""
     try:
         release = dict(_ASSIGNMENT.findall(reader.read("/etc/os-release") or ""))
     except Unreadable as error:
@@ -53,8 +56,11 @@ def system_of(reader: Reader) -> str | Unknown:
         return DGX
     if (release.get("ID"), release.get("VERSION_ID")) == ("ubuntu", "24.04"):
         return UBUNTU
+    # The second is what Arch Linux ARM calls itself.
+    if release.get("ID") in ("arch", "archarm"):
+        return ARCH
     name = release.get("PRETTY_NAME") or "this system"
-    return Unknown(f"unsupported platform: made for DGX OS 7 and Ubuntu 24.04, and this is {name}")
+    return Unknown(f"unsupported platform: made for DGX OS 7, Ubuntu 24.04 and Arch Linux, and this is {name}")
 
 
 def gathered(reader: Reader, wanted: Wanted) -> Mapping[str, object]:
@@ -65,28 +71,42 @@ def gathered(reader: Reader, wanted: Wanted) -> Mapping[str, object]:
 def look(wanted: Wanted, system: str, reader: Reader, facts_of: FactsOf = gathered) -> Seen:
     listing = reader.run([packages.DPKG_QUERY, "--show", f"--showformat={packages.FORMAT}"], timeout=30)
     every, _provided = packages.parse_dpkg(listing.out)
-    installed = {name: found.version for name, found in every.items() if found.configured and ":" not in name}
+    installed: Mapping[str, str] = {
+        name: found.version for name, found in every.items() if found.configured and ":" not in name
+    }
     environment = _environment(reader)
     output = environment.get(OUTPUT_VARIABLE, "") if isinstance(environment, Mapping) else ""
     generated = output.replace("/var/run/", "/run/") or CDI_GENERATED
     fingerprints, problem = _key(reader)
+    known = _units(reader)
+    on_arch: dict[str, Any] = {}
+    if system == ARCH:
+        installed, found = pacman.installed(reader), arch.kernels_of(reader)
+        bases = () if isinstance(found, Unknown) else tuple(base for base, _kernel in found)
+        on_arch = {"bases": bases, "repositories": pacman.repositories(reader)}
+        following, audit = arch.next_kernel(found), pacman.audit(reader)
+    else:
+        following, audit = kernels.next_kernel(reader), kernels.audit(reader)
     return Seen(
         system,
         facts_of(reader, wanted),
         installed,
         kernels.running_kernel(reader),
-        kernels.next_kernel(reader),
-        kernels.audit(reader),
+        following,
+        audit,
         _entries(reader),
         tuple(path for path in (f"{entries.APT}/sources.list.d/{name}" for name in OLD_LISTS) if _there(reader, path)),
         fingerprints,
         problem,
-        _units(reader),
+        frozenset(known),
+        frozenset(name for name, state in known.items() if state == "failed"),
         environment,
         _there(reader, generated),
         generated != CDI_BY_HAND and _there(reader, CDI_BY_HAND),
+        _there(reader, OCI_HOOK),
         docker.observe(reader, installed),
         frozenset(name for name in wanted.docker_users if reader.user(name) is not None),
+        **on_arch,
     )
 
 
@@ -118,9 +138,9 @@ def _there(reader: Reader, path: str) -> bool:
         return False
 
 
-def _units(reader: Reader) -> frozenset[str]:
-    """Those that systemd knows: where their files are differs from release to release."""
+def _units(reader: Reader) -> Mapping[str, str]:
+    """Those that systemd knows, and in what state: where their files are differs from release to release."""
     names = (PERSISTENCED, CDI_PATH, CDI_SERVICE)
-    argv = [units.SYSTEMCTL, "show", "--no-pager", "--property=Id,LoadState", "--", *names]
+    argv = [units.SYSTEMCTL, "show", "--no-pager", "--property=Id,LoadState,ActiveState", "--", *names]
     blocks = units.parse_show(reader.run(argv, timeout=30).out)
-    return frozenset(block.get("Id", "") for block in blocks if block.get("LoadState") == "loaded")
+    return {b.get("Id", ""): b.get("ActiveState", "") for b in blocks if b.get("LoadState") == "loaded"}

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt.entries import APT, Entry
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.pacman import Repositories
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown, confirms
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.versions import version_in_range
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import Row
@@ -37,7 +38,7 @@ CONTROLS = (
 (KEY, SOURCES, DRIVER, KERNELS, MATCH, VERSIONS, PERSISTENCE, SMI, TOOLKIT, CDI, PODMAN, DOCKER, LEGACY, GROUP,
  HOLDS, EXTRA) = CONTROLS  # fmt: skip
 
-DGX, UBUNTU = "dgx", "ubuntu"
+DGX, UBUNTU, ARCH = "dgx", "ubuntu", "arch"
 OURS = f"{APT}/sources.list.d/nusy-nvidia-container-toolkit.sources"
 KEYRING = f"{APT}/keyrings/nusy-nvidia-container-toolkit.asc"
 DGX_SOURCE = f"{APT}/sources.list.d/dgx.sources"
@@ -64,6 +65,8 @@ PODMAN_FLAG = "no-additional-gids-for-device-nodes"
 CDI_ENVIRONMENT = "/etc/nvidia-container-toolkit/nvidia-cdi-refresh.env"
 CDI_GENERATED = "/run/cdi/nvidia.yaml"
 CDI_BY_HAND = "/etc/cdi/nvidia.yaml"
+# The guide of the toolkit has it removed where Podman takes the GPU by CDI.
+OCI_HOOK = "/usr/share/containers/oci/hooks.d/oci-nvidia-hook.json"
 CDI_SERVICE, CDI_PATH = "nvidia-cdi-refresh.service", "nvidia-cdi-refresh.path"
 PERSISTENCED = "nvidia-persistenced.service"
 DOCKER_SERVICE = "docker.service"
@@ -135,7 +138,10 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Seen:
-    """facts: what ``spark_facts`` finds. generated: the CDI specification of the refresh units is there."""
+    """facts: what ``spark_facts`` finds. units, failed: those that systemd knows, and those whose last run failed.
+
+    generated: the CDI specification of the refresh units is there.
+    """
 
     system: str
     facts: Mapping[str, object]
@@ -148,17 +154,31 @@ class Seen:
     fingerprints: tuple[str, ...] = ()
     key_problem: str = "absent"
     units: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
     environment: Mapping[str, str] | Unknown = field(default_factory=dict)
     generated: bool = False
     by_hand: bool = False
+    oci_hook: bool = False
     docker: Docker = field(default_factory=Docker)
     accounts: frozenset[str] = frozenset()
+    # Of Arch alone: the packages of its kernels, and what pacman says of its repositories.
+    bases: tuple[str, ...] = ()
+    repositories: Repositories = field(default_factory=Repositories)
 
     @property
     def driver(self) -> str:
         """The version of the installed user space, whatever is loaded; empty if there is none."""
-        versions = (self.installed[name] for name in sorted(self.installed) if name.startswith("libnvidia-compute"))
+        names = (
+            name for name in sorted(self.installed) if name.startswith("libnvidia-compute") or name == "nvidia-utils"
+        )
+        versions = (self.installed[name] for name in names)
         return next(map(upstream, versions), "")
+
+    @property
+    def loaded(self) -> bool:
+        """The driver is in the kernel: without it no daemon of it starts, and nothing of it can be generated."""
+        gpu = self.facts.get("gpu")
+        return isinstance(gpu, Mapping) and bool(gpu.get("module_version"))
 
     @property
     def gpus(self) -> int | None:

@@ -13,9 +13,10 @@ from typing import Any
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt import keys
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import containers, declare, docker
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import arch, containers, declare, docker, pacman
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.look import FactsOf, gathered, look, system_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import (
+    ARCH,
     CONTROLS,
     DOCKER,
     EXTRA,
@@ -62,6 +63,9 @@ def examined(declaration: Wanted, reader: Reader, facts_of: FactsOf = gathered) 
         "refresh_cdi": docker.restart,
         "merge_daemon_json": docker.merge,
         "restart_docker": docker.restart,
+        "install_by_pacman": pacman.install,
+        "generate_cdi": arch.generate,
+        "enable_unit_that_came": arch.enable,
     }
     left_out = {
         KEY: "no source of this role is declared on this node",
@@ -76,17 +80,25 @@ def examined(declaration: Wanted, reader: Reader, facts_of: FactsOf = gathered) 
 
 
 def controls(declaration: Wanted, seen: Seen) -> list[ControlSpec]:
-    found = [
-        *declare.key_and_sources(declaration, seen),
-        declare.driver(declaration, seen),
-        declare.kernels(declaration, seen),
-        declare.match(seen),
-        declare.versions(declaration, seen),
-        declare.persistence(declaration, seen),
-        declare.smi(seen),
-        containers.toolkit(declaration, seen),
-        containers.cdi(declaration, seen),
-    ]
+    if seen.system == ARCH:
+        found = [
+            arch.sources(seen),
+            arch.driver(declaration, seen),
+            arch.kernels(declaration, seen),
+            arch.persistence(declaration, seen),
+            arch.cdi(declaration, seen),
+            arch.toolkit(declaration, seen),
+        ]
+    else:
+        found = [
+            *declare.key_and_sources(declaration, seen),
+            declare.driver(declaration, seen),
+            declare.kernels(declaration, seen),
+            declare.persistence(declaration, seen),
+            containers.toolkit(declaration, seen),
+            containers.cdi(declaration, seen),
+        ]
+    found += [declare.match(seen), declare.versions(declaration, seen), declare.smi(seen)]
     if "podman" in seen.installed:
         found.append(containers.podman(seen))
     if seen.docker.installed:
@@ -94,7 +106,7 @@ def controls(declaration: Wanted, seen: Seen) -> list[ControlSpec]:
     if declaration.docker_users:
         found.append(containers.docker_group(declaration, seen))
     if declaration.holds:
-        found.append(declare.holds(declaration, seen))
+        found.append(arch.holds(declaration) if seen.system == ARCH else declare.holds(declaration, seen))
     given = (declaration.expected, declaration.docker_users, declaration.holds)
     # What follows from the look is no declaration: when it changes the node has moved.
     return [control if control.inputs else declare.declared(control, *given) for control in found]

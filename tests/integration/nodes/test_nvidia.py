@@ -105,6 +105,7 @@ def test_what_dgx_os_brings_is_adopted(dgx: Story, repository) -> None:
         f"Types: deb\nURIs: file:{apt.SEEN_BY_NODES}/{repository.name}\nSuites: ./\nSigned-By: {signed}\n",
     )
     machine.shell(f"apt-get update -q && apt-get install -q -y --allow-downgrades {' '.join(packages.PREINSTALLED)}")
+    machine.shell(packages.GPU)
     predicted = dgx.run(check=True)
     # The specification and the daemon are in memory, the flag for this Podman and the hold are ours.
     assert drifted(predicted) == {"persistence", "cdi_podman", "holds", "docker_group"}
@@ -210,7 +211,6 @@ def test_a_report_of_the_site_says_it_in_one_call(dgx: Story, tmp_path) -> None:
 def test_what_only_the_driver_in_the_kernel_shows(dgx: Story) -> None:
     machine = dgx.machine
     machine.write("/usr/bin/nvidia-smi", packages.SMI, "0755")
-    machine.shell(packages.GPU)
     found = dgx.run(check=True)
     assert {found[name]["state"] for name in UNSEEN} == {"in_sync"} and of_state(found, "drifted") == set()
     # An update without a reboot; and a tool that is there and cannot answer, while the kernel still knows the GPU.

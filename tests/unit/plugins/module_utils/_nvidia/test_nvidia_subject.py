@@ -15,9 +15,11 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model impor
     CDI_BY_HAND,
     CDI_ENVIRONMENT,
     CDI_PATH,
+    CDI_SERVICE,
     CONTROLS,
     DGX_SOURCE,
     KEYRING,
+    OCI_HOOK,
     OURS,
     PERSISTENCED,
     TOOLKIT_PACKAGES,
@@ -91,7 +93,7 @@ def test_another_system_with_a_gpu_is_unknown_and_refused(system: str) -> None:
     node = Node()
     node.put("/etc/os-release", system)
     assert set(states(stack().plan(node)).values()) == {"unknown"}
-    with pytest.raises(NodeError, match=r"made for DGX OS 7 and Ubuntu 24\.04"):
+    with pytest.raises(NodeError, match=r"made for DGX OS 7, Ubuntu 24\.04 and Arch Linux"):
         apply(node)
     assert node.effects == []
 
@@ -195,6 +197,8 @@ REPAIRED: tuple[tuple[str, Break], ...] = (
     ("persistence", lambda n: n.units[PERSISTENCED].update(ActiveState="inactive")),
     ("cdi", lambda n: n.units[CDI_PATH].update(UnitFileState="disabled", ActiveState="inactive")),
     ("cdi", lambda n: n.files.pop("/run/cdi/nvidia.yaml")),
+    # What is there is of the last driver for which it worked.
+    ("cdi", lambda n: n.units[CDI_SERVICE].update(ActiveState="failed")),
 )
 
 
@@ -301,6 +305,19 @@ def test_firmware_that_cannot_be_seen_is_unknown_on_a_spark_and_nothing_elsewher
     assert not bad(spark(), given)
 
 
+def test_before_the_driver_is_in_the_kernel_nothing_of_it_is_started_or_generated() -> None:
+    """As on a fresh Ubuntu: what cannot work yet fails no run, and waits."""
+    node = spark()
+    node.files.pop("/run/cdi/nvidia.yaml")
+    node.units[PERSISTENCED]["ActiveState"] = "inactive"
+    given = facts(gpu__module_version=None, gpu__driver_version=None, gpu__devices=[])
+    found = bad(node, given, gpu="expected")
+    assert (found["cdi"].state, found["persistence"].state) == ("drifted", "unknown")
+    assert "as soon as the driver is in the kernel" in found["cdi"].reason
+    apply(node, given, gpu="expected")
+    assert not [effect for effect in node.effects if effect.startswith("systemctl")]
+
+
 def test_the_site_may_judge_otherwise() -> None:
     row = {"id": "ours", "subject": "driver", "range": ">=580.142,<580.143", "verdict": "known_bad", "why": "Slow",
            "source": "us", "remedy": "stay on 580.126.09"}  # fmt: skip
@@ -340,6 +357,15 @@ def test_podman_that_reads_it_gets_no_flag(podman: str, toolkit: str) -> None:
         node.packages[name] = ("installed", toolkit)
     installed(node, podman=podman)
     assert not bad(node) and not stack().plan(node).steps
+
+
+def test_the_old_hook_of_podman_goes_by_its_name() -> None:
+    node = spark()
+    installed(node, podman="5.4.2+ds1-2")
+    node.put(OCI_HOOK, "{}")
+    assert bad(node)["cdi_podman"].blocked_by == f"nvidia_toolkit_confirm: [{OCI_HOOK}]"
+    apply(node, confirm=[OCI_HOOK])
+    assert OCI_HOOK not in node.files and not bad(node)
 
 
 def test_a_toolkit_without_refresh_units_is_drift() -> None:
