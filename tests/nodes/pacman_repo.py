@@ -36,13 +36,14 @@ class Package:
 
     @property
     def file_name(self) -> str:
-        return f"{self.name}-{self.version}-any.pkg.tar.gz"
+        return f"{self.name}-{self.version}-any.pkg.tar"
 
     def build(self, folder: Path) -> str:
         """Its entry in the list of packages."""
         about = {"pkgname": self.name, "pkgver": self.version, "pkgdesc": "stand-in, for tests only", "arch": "any"}
         info = "".join(f"{key} = {value}\n" for key, value in about.items())
-        with tarfile.open(folder / self.file_name, "w:gz") as archive:
+        # Not compressed, and so the same whenever it is built: pacman keeps what it has fetched.
+        with tarfile.open(folder / self.file_name, "w") as archive:
             for path, text in {".PKGINFO": info, **self.files}.items():
                 _add(archive, path.lstrip("/"), text)
         content = (folder / self.file_name).read_bytes()
