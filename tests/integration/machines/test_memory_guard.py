@@ -147,3 +147,51 @@ def test_under_pressure_the_engine_goes_alone_and_the_machine_answers(story, idl
     assert "the time is up" in story.log("spark-load-guard@greedy.service")
     # Slower than when nothing happens, on cores that emulate, and never without an answer.
     assert max(*seen.open_session, *seen.new_session) < pressure.GIVEN_UP, f"{seen}; idle: {idle}"
+
+
+# In the file or in the running process, and what is read again by systemd first.
+DAMAGE = {
+    "killer_settings": f"sed -i s/-1000/0/ {UNITS}/earlyoom.service.d/50-nusy-memory_guard.conf",
+    "killer": "systemctl disable --now -q earlyoom.service",
+    "load_guard": f"rm {UNITS}/greedy.service.d/51-nusy-memory_guard_load.conf",
+    "swap": "systemctl unmask -q swap.img.swap; systemctl start swap.img.swap",
+    "pressure": "systemctl disable --now -q spark-pressure-watch.service",
+    "file_extra": f"echo OOMPolicy=stop >> {UNITS}/slow.service.d/50-nusy-memory_guard.conf",
+    "engines": "echo 0 > /proc/$(systemctl show -P MainPID slow.service)/oom_score_adj",
+    "system_protected": "echo 0 > /sys/fs/cgroup/system.slice/ssh.service/memory.min",
+}
+
+
+@pytest.mark.breaks(*DAMAGE, role="memory_guard")
+def test_what_is_broken_by_hand_is_named_alone_and_repaired(story):
+    """All at once, since a look is dear here. That nothing is left of it, the first look of the next test shows."""
+    story.machine.shell("; ".join(DAMAGE.values()))
+    found = story.run("damaged", check=True, confirm=CONFIRM)
+    story.runs["damaged"].assert_ok()
+    broken = {name: control["cause"] for name, control in found.items() if control["state"] != "in_sync"}
+    assert broken == dict.fromkeys(DAMAGE, "corrective")
+    assert story.run("repair", check=False, confirm=CONFIRM) == found
+    story.runs["repair"].assert_ok()
+
+
+BIG = {"name": "big", "unit": "big.service", **NOTHING, "weights_gib": 64.0}
+CHANGED = {"engines": [GREEDY, SLOW, BIG], "killer": "systemd-oomd"}
+
+
+@pytest.mark.names("memory_guard/budget")
+def test_what_cannot_fit_fails_the_run_and_does_not_start_and_the_other_killer_takes_over(story):
+    """Two declarations in one run, since a run is dear here; all but the budget is made."""
+    machine = story.machine
+    machine.write(f"{UNITS}/big.service", "[Service]\nExecStart=/usr/bin/sleep infinity\n")
+    done = story.run("too large", check=False, **CHANGED)
+    failed = story.runs["too large"]
+    assert failed.rc != 0 and "big: weights" in failed.stdout
+    # Each unit that is protected says so to this killer.
+    made = {"killer", "killer_settings", "engines", "load_guard", "system_protected"}
+    assert {name for name, control in done.items() if control["state"] != "in_sync"} == made | {"budget"}
+    assert story.drifted("left", **CHANGED) == {"budget"}
+    assert not machine.ok("systemctl", "start", "big.service")
+    assert "not started: it needs 64" in story.log("spark-load-guard@big.service")
+    states = machine.run("systemctl", "is-active", "earlyoom.service", "systemd-oomd.service", check=False)
+    assert states.split() == ["inactive", "active"]
+    assert "/nusy.slice/nusy-engines.slice" in machine.run("oomctl")
