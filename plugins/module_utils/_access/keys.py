@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.ssh import SIGNS
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.ssh import FACTORS, SIGNS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.public_key import rsa_bits
@@ -23,6 +23,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.public_key im
 LINE = re.compile(
     r'(?:(?P<options>(?:[^\s"]|"(?:[^"\\]|\\.)*")+)\s+)??(?P<type>[a-z][a-z0-9@.-]+)\s+(?P<key>AAAA[\w+/=]+)'
 )
+NO_SHELL = ("nologin", "false")
 COMMAND = re.compile(r"(^|,)(command=|cert-authority(,|$))", re.IGNORECASE)
 
 
@@ -31,9 +32,11 @@ def problem(user: str, conf: Mapping[str, str], reader: Reader) -> str:
     account = reader.user(user)
     if account is None:
         return f"there is no account {user}"
+    if account.pw_shell and os.path.basename(account.pw_shell) in NO_SHELL:
+        return f"{user} has {account.pw_shell} for a shell"
     if user == "root" and conf.get("permitrootlogin") == "no":
         return "PermitRootLogin no"
-    closed = _not_allowed(user, conf, reader)
+    closed = _not_allowed(user, conf, reader) or _too_much_asked(conf)
     if closed:
         return closed
     if conf.get("authorizedkeyscommand", "none") != "none" or conf.get("trustedusercakeys", "none") != "none":
@@ -72,6 +75,14 @@ def _not_allowed(user: str, conf: Mapping[str, str], reader: Reader) -> str:
         if patterns and hit != allows:
             return f"{keyword} {conf[keyword]}"
     return ""
+
+
+def _too_much_asked(conf: Mapping[str, str]) -> str:
+    """sshd_config(5): one of the lists has to be gone through, and a method that is off ends it."""
+    asked = conf.get("authenticationmethods", "any")
+    on = {"any", "publickey", *(method for method, keyword in FACTORS.items() if conf.get(keyword.lower()) == "yes")}
+    ways = [{method.partition(":")[0] for method in way.split(",")} for way in asked.split()]
+    return "" if any(way <= on for way in ways) else f"AuthenticationMethods {asked} asks for what is switched off"
 
 
 def _expanded(pattern: str, user: str, home: str, uid: int) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._access import firewall, keys, ssh
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._access import firewall, keys, running, ssh
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.guard import Login
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.model import Declared
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.running import Running
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access.ssh import Setting
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
@@ -39,6 +40,7 @@ class SeenSsh:
     """problem: why nothing can be said. now, then: user → keyword → value, today and with our drop-in.
 
     text: of the drop-in that is to be. found, stat: of the one that is there.
+    unread: files that changed after the server that runs has read them.
     locked_out: user → why they would not get in with a key.
     """
 
@@ -51,6 +53,7 @@ class SeenSsh:
     stat: Stat | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = ()
+    unread: tuple[str, ...] = ()
     locked_out: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -91,9 +94,12 @@ def _ssh(wanted: Declared, here: Login | None, skipped: Sequence[str], reader: R
             return SeenSsh(f"ssh -Q {query} {done.ending}: {one_line(done.said())}")
         supported[query] = frozenset(done.out.split())
     users = list(dict.fromkeys((*([here.user] if here and here.user else []), *wanted.admins, "root", ANYBODY)))
+    live = running.observe(reader)
+    if live.problem:
+        return SeenSsh(live.problem)
     now = {}
     for user in users:
-        found = _effective(user, here, reader)
+        found = _effective(user, here, live, reader)
         if isinstance(found, str):
             return SeenSsh(found)
         now[user] = found
@@ -110,7 +116,7 @@ def _ssh(wanted: Declared, here: Login | None, skipped: Sequence[str], reader: R
     planned = ssh.text_of(lines, kept)
     then = {}
     for user in users:
-        found = _effective(user, here, reader, ssh.candidate(main, planned, names))
+        found = _effective(user, here, live, reader, ssh.candidate(main, planned, names))
         if isinstance(found, str):
             where = ssh.places({**files, ssh.MAIN: main}, "AuthenticationMethods")
             asked = f"; AuthenticationMethods is set at {', '.join(where)}" if where else ""
@@ -124,8 +130,9 @@ def _ssh(wanted: Declared, here: Login | None, skipped: Sequence[str], reader: R
         text=planned,
         found=text,
         stat=stat,
-        files={**files, ssh.MAIN: main},
-        ports=_ports(now[ANYBODY], reader),
+        files={**files, ssh.MAIN: main, running.COMMAND_LINE: live.said},
+        ports=running.ports(live, now[ANYBODY]),
+        unread=running.unread(live, _judged(files, text == planned), reader),
         locked_out={user: why for user in owners for why in [keys.problem(user, then[user], reader)] if why},
     )
 
@@ -139,27 +146,23 @@ def _counts(name: str) -> bool:
     return name.endswith(".conf")
 
 
-def _effective(user: str, here: Login | None, reader: Reader, text: str = "") -> dict[str, str] | str:
+def _effective(user: str, here: Login | None, live: Running, reader: Reader, text: str = "") -> dict[str, str] | str:
     """What counts for a login of ``user`` from where this one comes from; or why nobody knows."""
     address = here.address if here else LOOPBACK
     local = here.local if here else LOOPBACK
     port = here.port if here else 22
     who = f"user={user},host={address},addr={address},laddr={local},lport={port}"
-    done = reader.run([*sshd(reader), "-T", *(["-f", "/dev/stdin"] if text else []), "-C", who], stdin=text)
+    files = ["-f", "/dev/stdin"] if text else []
+    done = reader.run([*sshd(reader), "-T", *files, *live.options, "-C", who], stdin=text)
     if not done.ok:
         return f"sshd -T {done.ending}: {one_line(done.said())}"
     return ssh.effective(done.out)
 
 
-def _ports(now: Mapping[str, str], reader: Reader) -> tuple[int, ...]:
-    """Where SSH is listened on: by sshd itself, or by systemd for it."""
-    # sshd says where it listens even if nobody told it; ``port`` does not count where an address has one.
-    listening = now.get("listenaddress", "").split() or [f":{port}" for port in now.get("port", "22").split()]
-    done = reader.run([SYSTEMCTL, "show", "ssh.socket", "--property=ActiveState,Listen"])
-    if done.ok and "ActiveState=active" in done.out:
-        ends = [line.partition("=")[2].split()[0] for line in done.out.splitlines() if line.startswith("Listen=")]
-        listening = [end for end in ends if ":" in end] or listening
-    return tuple(sorted({int(end.rpartition(":")[2]) for end in listening}))
+def _judged(files: Mapping[str, str], ours_is_right: bool) -> list[str]:
+    """What the server has to have read. A drop-in of ours that is another one is told by its settings."""
+    ours = [ssh.FOLDER, ssh.DROPIN] if ours_is_right else []
+    return [ssh.MAIN, *ours, *(path for path in files if path != ssh.DROPIN)]
 
 
 def look_at_firewall(

@@ -24,6 +24,7 @@ CONTROLS = (
     "access/ssh_forwarding",
     "access/ssh_banner",
     "access/ssh_extra",
+    "access/ssh_running",
     "access/firewall_default",
     "access/firewall_ssh",
     "access/firewall_fabric",
@@ -35,6 +36,8 @@ CONTROLS = (
 SSH = tuple(name.removeprefix("access/") for name in CONTROLS if name.startswith("access/ssh_"))
 FIREWALL = tuple(name.removeprefix("access/") for name in CONTROLS if name.startswith("access/firewall_"))
 
+# Without these the others are no packet filter, but a wall.
+WHOLE = {"firewall_default", "firewall_ssh"}
 # A range is written as nft does: 8000-8019.
 PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}\*?")
@@ -128,6 +131,14 @@ def declared(params: Mapping[str, Any]) -> Declared:
     if firewall["fabric_interfaces"] and not firewall["fabric_peers"]:
         found, why = "interfaces and no peers", "whoever is plugged in there would be trusted"
         raise _wrong("firewall.fabric_peers", "the addresses of the named peers", found, why)
+    left = {name for name in FIREWALL if f"{ROLE}/{name}" in params["skip_controls"]}
+    if firewall["enabled"] and left & WHOLE and left != {*FIREWALL}:
+        found = ", ".join(f"{ROLE}/{name}" for name in sorted(left & WHOLE))
+        why = "the rest of the rules would cut the node off: they drop what is not named, and nothing else names these"
+        raise InputError(
+            "access.bad_input", wanted="skip_controls: controls that can be left alone", found=found, why=why,
+            fix="set access_firewall: false to leave the packet filter alone",
+        )  # fmt: skip
     published = tuple(_service(one, f"published[{i}]") for i, one in enumerate(params["published"]))
     return Declared(
         root_login=ssh["root_login"],

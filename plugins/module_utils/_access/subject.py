@@ -39,6 +39,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Plan, Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import systems
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     Assertion,
@@ -80,6 +81,9 @@ def ensure_access(params: Mapping[str, Any]) -> Access:
     looked: list[bool] = []
 
     def look(reader: Reader) -> Look:
+        problem = systems.unfit(systems.SUPPORTED, reader)
+        if problem:
+            return Look(unsupported=problem)
         armed = guard.armed_by(reader) if reader.is_root() else None
         if params["proving"] and armed is None and not looked:
             # Who comes to prove a change does not make it again.
@@ -123,11 +127,12 @@ def _ssh_controls(wanted: Declared, here: Login | None, seen: SeenSsh, confirm: 
         return [ControlSpec(f"{ROLE}/{name}", assertions=unknown) for name in SSH]
     victim = _victim(here, seen, confirm)
     found = []
-    for name in SSH[:-1]:
+    for name in SSH[:-2]:
         lines = [one for one in seen.settings if one.control == name]
         assertions = tuple(_setting(one, seen, victim) for one in lines)
         found.append(ControlSpec(f"{ROLE}/{name}", assertions=assertions, inputs=inputs(name) if lines else ""))
     found.append(ControlSpec(f"{ROLE}/ssh_extra", assertions=(_extra(seen, victim),), inputs=inputs("ssh_extra")))
+    found.append(ControlSpec(f"{ROLE}/ssh_running", assertions=(_read(seen, victim),), inputs=inputs("ssh_running")))
     return found
 
 
@@ -185,6 +190,16 @@ def _extra(seen: SeenSsh, victim: tuple[()] | tuple[str, str]) -> Assertion:
     return Assertion(
         f"file {ssh.DROPIN}", "drifted", "\n".join(foreign), "as declared", reason, steps=steps, victim=victim
     )
+
+
+def _read(seen: SeenSsh, victim: tuple[()] | tuple[str, str]) -> Assertion:
+    name, wanted = "files of sshd", "read by the server that runs"
+    if not seen.unread:
+        return Assertion(name, "in_sync", wanted, wanted)
+    paths = ", ".join(seen.unread)
+    reason = _locked(victim, seen) or f"changed after the server was started or reloaded: {paths}"
+    steps = (Step("apply_ssh", ssh.DROPIN),)
+    return Assertion(name, "drifted", f"not read: {paths}", wanted, reason, steps=steps, victim=victim)
 
 
 def apply_ssh(_step: Step, reader: Reader, writer: Writer, *, seen: SeenSsh, here: Login | None, seconds: int) -> None:

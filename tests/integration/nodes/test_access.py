@@ -133,6 +133,7 @@ def test_a_check_predicts_what_the_run_does(site: Site) -> None:
         assert drifted(done, machine) == CONTROLS - {
             "access/ssh_keys_only",
             "access/ssh_extra",
+            "access/ssh_running",
             "access/firewall_extra",
         } - ({name for name in CONTROLS if "ssh_" in name and "firewall" not in name} if machine is second else set())
         assert not machine.ok("test", "-e", ARMED)
@@ -270,6 +271,7 @@ DAMAGE = {
     "access/ssh_forwarding": f"sed -i 's/^X11Forwarding.*/X11Forwarding yes/' {DROPIN}",
     "access/ssh_banner": f"sed -i '/^Banner/d' {DROPIN}",
     "access/ssh_extra": f"echo PrintMotd yes >> {DROPIN}",
+    "access/ssh_running": "touch /etc/ssh/sshd_config",
     "access/firewall_default": "nft 'chain inet nusy input { policy accept; }'",
     "access/firewall_ssh": without("firewall_ssh"),
     "access/firewall_fabric": without("firewall_fabric"),
@@ -327,12 +329,15 @@ def test_what_overrides_the_drop_in_is_named_with_its_place(site: Site) -> None:
     one, other = (controls(done, machine) for machine in site.machines)
     assert "90-match.conf:2 (Match Address" in one["access/ssh_forwarding"]["reason"]
     assert "00-before.conf:1" in other["access/ssh_limits"]["reason"]
-    assert [drifted(done, machine) for machine in site.machines] == [{"access/ssh_forwarding"}, {"access/ssh_limits"}]
+    # Neither was read by the server that runs.
+    unread = "access/ssh_running"
+    assert drifted(done, first) == {"access/ssh_forwarding", unread}
+    assert drifted(done, second) == {"access/ssh_limits", unread}
     failed = site.run()
     assert error(failed, first)["key"] == error(failed, second)["key"] == "state.not_ensured"
     assert "take X11Forwarding out of" in error(failed, first)["fix"]
-    first.shell("rm /etc/ssh/sshd_config.d/90-match.conf")
-    second.shell("rm /etc/ssh/sshd_config.d/00-before.conf")
+    first.shell("rm /etc/ssh/sshd_config.d/90-match.conf; systemctl reload ssh")
+    second.shell("rm /etc/ssh/sshd_config.d/00-before.conf; systemctl reload ssh")
 
 
 def test_a_connection_that_is_kept_open_proves_nothing(site: Site) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,17 +30,27 @@ COMPILED = {
 SUPPORTED = {"kex": ssh.KEX_10, "cipher": ssh.CIPHERS, "mac": ssh.MACS, "HostKeyAlgorithms": ssh.KEYS}
 
 
+# Its process.
+SSHD = 77
+
+
 @dataclass
 class AccessNode(FakeNode):
-    """``came``: SSH_CONNECTION of the login. ``table``: what the kernel has. ``refuses``: a tool that fails."""
+    """``came``: SSH_CONNECTION of the login. ``table``: what the kernel has. ``refuses``: a tool that fails.
+
+    read_at: when the server read its files, by this node's clock; 0: none runs on. argv: what it calls itself.
+    """
 
     came: str = OPS
     table: str = ""
     refuses: str = ""
+    read_at: int = 10**6
+    argv: str = "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups"
     ran: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.put("/etc/os-release", "ID=debian\nVERSION_ID=13\n")
         self.put("/run/sshd", kind="directory", mode=0o755)
         for path in ("/usr/sbin/sshd", firewall.NFT):
             self.put(path)
@@ -54,6 +65,8 @@ class AccessNode(FakeNode):
         self.packages["nftables"] = ("installed", "1.1.3")
 
     def read(self, path: str) -> str | None:
+        if path == f"/proc/{SSHD}/cmdline":
+            return self.argv
         if path.startswith("/proc/"):
             # sudo keeps nothing; the shell that sshd started has it.
             login = f"SSH_CONNECTION={self.came}\0USER=ops\0" if path == "/proc/2/environ" and self.came else ""
@@ -84,9 +97,13 @@ class AccessNode(FakeNode):
         self.ran.append(list(argv))
         self.stdin = stdin
         if "/usr/sbin/sshd" in argv and "-T" in argv:
+            pairs = [value.split("=") for flag, value in itertools.pairwise(argv) if flag == "-o"]
+            self.options = {keyword.lower(): value for keyword, value in pairs}
             self.user_asked = argv[-1].split(",")[0].removeprefix("user=")
             text = stdin or self.files[ssh.MAIN].text
-            self.tool_sshd_T = "\n".join(f"{k} {v}" for k, v in {**COMPILED, **self._first(text)}.items())
+            self.tool_sshd_T = "\n".join(
+                f"{k} {v}" for k, v in {**COMPILED, **self._first(text), **self.options}.items()
+            )
             return super().run(["/bin/printed"])
         return super().run(argv, timeout=timeout, env=env, stdin=stdin)
 
@@ -127,6 +144,8 @@ class AccessNode(FakeNode):
     def tool_systemctl(self, args: list[str]) -> tuple[int, str, str]:
         if args[:2] == ["show", "ssh.socket"]:
             return 0, "ActiveState=inactive\n", ""
+        if args[:2] == ["show", "ssh.service"]:
+            return 0, f"MainPID={SSHD if self.read_at else 0}\nStateChangeTimestampMonotonic={self.read_at}000000\n", ""
         if args[0] == "is-enabled":
             return 0, self.units[firewall.UNIT]["UnitFileState"] + "\n", ""
         if args[-1] == firewall.UNIT:

@@ -83,3 +83,25 @@ def test_root_needs_leave_and_a_key() -> None:
     node = AccessNode()
     assert problem("root", {**CONF, "permitrootlogin": "no"}, node) == "PermitRootLogin no"
     assert "does not exist" in problem("root", {**CONF, "permitrootlogin": "prohibit-password"}, node)
+
+
+@pytest.mark.parametrize(
+    ("methods", "switched", "why"),
+    [
+        ("any", {}, ""),
+        ("publickey", {}, ""),
+        ("publickey,keyboard-interactive:pam", {"kbdinteractiveauthentication": "yes"}, ""),
+        ("publickey,keyboard-interactive", {"kbdinteractiveauthentication": "no"}, "asks for what is switched off"),
+        ("publickey,password publickey", {"passwordauthentication": "no"}, ""),
+        ("publickey,password", {"passwordauthentication": "no"}, "publickey,password asks for what is switched off"),
+    ],
+)
+def test_a_second_factor_that_is_switched_off_locks_out(methods: str, switched: dict[str, str], why: str) -> None:
+    found = problem("ops", {**CONF, **switched, "authenticationmethods": methods}, AccessNode())
+    assert (why in found) if why else found == ""
+
+
+def test_an_account_without_a_shell_is_no_way_in() -> None:
+    node = AccessNode()
+    node.users["ops"][4] = "/usr/sbin/nologin"
+    assert problem("ops", CONF, node) == "ops has /usr/sbin/nologin for a shell"

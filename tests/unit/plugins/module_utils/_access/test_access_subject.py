@@ -322,21 +322,84 @@ def test_every_port_that_sshd_listens_on_stays_open(monkeypatch, listening: dict
     assert f"tcp dport {ports} accept" in node.table
 
 
+def test_who_may_come_without_a_key_is_not_locked_out_unnamed(monkeypatch) -> None:
+    methods = {"authenticationmethods": "publickey,keyboard-interactive keyboard-interactive"}
+    monkeypatch.setattr(access_node, "COMPILED", {**access_node.COMPILED, **methods})
+    found = verdicts(declared().plan(AccessNode()))["ssh_keys_only"]
+    assert found.blocked_by == "access_confirm: [ops]" and "asks for what is switched off" in found.reason
+
+
 @pytest.mark.parametrize(
     ("methods", "asked"),
     [
         ("any", True),
         ("publickey", True),
         ("publickey,keyboard-interactive:pam", False),
-        ("publickey,keyboard-interactive keyboard-interactive", True),
     ],
 )
 def test_a_second_factor_beside_the_key_is_left_as_it_is(monkeypatch, methods: str, asked: bool) -> None:
-    monkeypatch.setattr(access_node, "COMPILED", {**access_node.COMPILED, "authenticationmethods": methods})
+    compiled = {"authenticationmethods": methods, "kbdinteractiveauthentication": "yes"}
+    monkeypatch.setattr(access_node, "COMPILED", {**access_node.COMPILED, **compiled})
     node = AccessNode()
     run(node)
     assert ("KbdInteractiveAuthentication no" in node.files[ssh.DROPIN].text) == asked
     assert "PasswordAuthentication no" in node.files[ssh.DROPIN].text
+
+
+@pytest.mark.parametrize("name", ["access/firewall_default", "access/firewall_ssh"])
+def test_what_keeps_the_node_reachable_is_not_left_out_alone(name):
+    with pytest.raises(InputError) as error:
+        declared(skip_controls=[name])
+    assert name in error.value.problem.found and "access_firewall: false" in error.value.problem.fix
+    every = [one for one in CONTROLS if "firewall" in one]
+    assert declared(skip_controls=every) and declared(skip_controls=[name], firewall={"enabled": False})
+
+
+def test_a_file_that_the_running_server_has_not_read_is_named():
+    node = AccessNode()
+    run(node)
+    node.came = AGAIN
+    run(node)
+    assert verdicts(declared().plan(node))["ssh_running"].state == "in_sync"
+    # Another one was there for a while, and then ours again: what it says is right, and not in force.
+    node.read_at = node.clock
+    node.put(ssh.DROPIN, node.files[ssh.DROPIN].text, mode=0o600)
+    found = verdicts(declared().plan(node))
+    assert found["ssh_running"].state == "drifted" and ssh.DROPIN in found["ssh_running"].reason
+    assert {name for name, control in found.items() if control.state == "drifted" and name.startswith("ssh")} == {
+        "ssh_running"
+    }
+    assert "apply_ssh" in " ".join(step.text() for step in declared().plan(node).steps)
+    # Where systemd starts one for each login, that reads them anew.
+    node.read_at = 0
+    assert verdicts(declared().plan(node))["ssh_running"].state == "in_sync"
+
+
+@pytest.mark.parametrize("place", ["running", "dormant"])
+def test_what_the_command_line_of_the_server_says_counts(place):
+    node = AccessNode()
+    run(node)
+    node.came = AGAIN
+    option = "-o PermitRootLogin=yes -4"
+    if place == "running":
+        node.argv = f"sshd: /usr/sbin/sshd -D {option} [listener] 0 of 10-100 startups"
+    else:
+        node.put("/etc/default/ssh", f'SSHD_OPTS="{option}"\n')
+        node.read_at = node.clock
+    found = verdicts(declared().plan(node))["ssh_root"]
+    assert (
+        found.state == "drifted" and "the command line of ssh.service (SSHD_OPTS in /etc/default/ssh)" in found.reason
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [("/usr/sbin/sshd -D -f /srv/other", "it reads /srv/other"), ("/usr/sbin/sshd -D -y", "option -y not recognized")],
+)
+def test_a_server_that_goes_by_something_else_is_unknown(argv, told):
+    node = AccessNode(argv=f"sshd: {argv} [listener] 0 of 10-100 startups")
+    found = verdicts(declared().plan(node))["ssh_root"]
+    assert found.state == "unknown" and told in found.reason
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ SERVICE = {"service": "gw", "ports": ["443", "8000-8019"], "protocol": "tcp", "b
 
 
 def wanted(published: list[dict[str, Any]] | None = None, **given: Any) -> Declared:
-    values: dict[str, Any] = {"published": published or [], "proof_seconds": 60}
+    values: dict[str, Any] = {"published": published or [], "proof_seconds": 60, "skip_controls": []}
     for part in ("ssh", "firewall"):
         values[part] = {name: given.get(name, one["default"]) for name, one in OWN_OPTIONS[part]["options"].items()}
     return declared(values)
