@@ -5,6 +5,7 @@
 set -eu
 
 OEM_MNT=${OEM_MNT:?is where OEMDATA is mounted}
+OEM_SUMS=${OEM_SUMS:?is the list of sums that was verified}
 LOG=/var/log/spark-hook.log
 FIRMWARE=/var/lib/nusy/firmware
 KEY=/etc/apt/keyrings/spark-install.asc
@@ -45,9 +46,9 @@ write() {
 
 cd "$OEM_MNT"
 say "verifying"
-sha256sum --check --strict --quiet SHA256SUMS || stop "a file of OEMDATA is not what was declared, or missing"
+sha256sum --check --strict --quiet "$OEM_SUMS" || stop "a file of OEMDATA is not what was declared, or missing"
 for file in debs/* firmware/*; do
-    if [ -e "$file" ] && ! grep -qF "  $file" SHA256SUMS; then
+    if [ -e "$file" ] && ! grep -qF "  $file" "$OEM_SUMS"; then
         stop "$file is on OEMDATA, and nobody declared it"
     fi
 done

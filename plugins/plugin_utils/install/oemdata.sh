@@ -7,7 +7,10 @@ set -eu
 DONE=/etc/cloud/cloud-init.disabled
 LOG=/var/log/spark-oemdata.log
 OEM_MNT=/mnt/oemdata
-COPY=/run/spark-hook.sh
+COPY=/run/spark-oemdata
+# Of the file SHA256SUMS that was made with this script, and names every other file: whoever has a stick with that label
+# could make root do anything otherwise, for as long as this waits for one.
+WANTED=@SUMS@
 
 if [ -e "$DONE" ]; then
     exit 0
@@ -34,17 +37,25 @@ mkdir -p "$OEM_MNT"
 if ! mountpoint -q "$OEM_MNT"; then
     mount -o ro "$device" "$OEM_MNT"
 fi
-trap 'umount "$OEM_MNT" || true; rm -f "$COPY"' EXIT
+trap 'umount "$OEM_MNT" || true; rm -rf "$COPY"' EXIT
 
-if [ ! -f "$OEM_MNT/hook.sh" ]; then
-    say "OEMDATA holds no hook.sh; cloud-init stays on"
+if [ ! -f "$OEM_MNT/hook.sh" ] || [ ! -f "$OEM_MNT/SHA256SUMS" ]; then
+    say "OEMDATA holds no hook.sh or no SHA256SUMS; cloud-init stays on"
     exit 1
 fi
-# A copy: a stick that is pulled out must not end the shell in the middle of a line.
-cp "$OEM_MNT/hook.sh" "$COPY"
-export OEM_MNT
+# Copies: what was verified is what is run, and a stick that is pulled out does not end the shell in the middle of a line.
+rm -rf "$COPY"
+mkdir -m 0700 "$COPY"
+cp "$OEM_MNT/hook.sh" "$OEM_MNT/SHA256SUMS" "$COPY/"
+if ! (cd "$COPY" && echo "$WANTED  SHA256SUMS" | sha256sum --check --strict --quiet &&
+    sha256sum --check --strict --quiet --ignore-missing SHA256SUMS); then
+    say "this OEMDATA was not made with the seed of this machine; nothing of it was run, and cloud-init stays on"
+    exit 1
+fi
+OEM_SUMS=$COPY/SHA256SUMS
+export OEM_MNT OEM_SUMS
 # Longer than all the bounds in the hook together.
-if timeout 10800 sh "$COPY"; then
+if timeout 10800 sh "$COPY/hook.sh"; then
     touch "$DONE"
     say "done; cloud-init is switched off"
 else

@@ -32,11 +32,13 @@ Tree = dict[str, Content]
 def tree(install: Install) -> Tree:
     """Path below the folder of the host → content."""
     if install.system == DGX_OS:
-        user_data = _cloud_config({**_system(install), "users": [_account(install, locked=False)], **_first_boot()})
+        oemdata = _oemdata(install)
+        account = _account(install, locked=False)
+        user_data = _cloud_config({**_system(install), "users": [account], **_first_boot(digest(oemdata[SUMS]))})
         seed: Tree = {"user-data": user_data, "meta-data": _meta_data(install, user_data)}
         if install.network:
             seed["network-config"] = _yaml({"network": _network(install)})
-        files = {f"{OEMDATA}/{name}": content for name, content in _oemdata(install).items()}
+        files = {f"{OEMDATA}/{name}": content for name, content in oemdata.items()}
     else:
         user_data = _cloud_config({"autoinstall": _autoinstall(install)})
         seed, files = {"user-data": user_data, "meta-data": _meta_data(install, user_data)}, {}
@@ -109,8 +111,9 @@ _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _CRYPT = str.maketrans(_BASE64, "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
-def _first_boot() -> dict[str, Any]:
-    script = (HERE / "oemdata.sh").read_text("utf-8")
+def _first_boot(sums: str) -> dict[str, Any]:
+    """``sums``: digest of the list of sums on OEMDATA, so that no other volume is taken for it."""
+    script = (HERE / "oemdata.sh").read_text("utf-8").replace("@SUMS@", sums)
     return {
         "write_files": [{"path": FIRST_BOOT, "owner": "root:root", "permissions": "0700", "content": script}],
         # For an image whose cloud-init leaves the folder above aside. It ends at once where that was done.

@@ -84,7 +84,7 @@ class Machine:
             f"{binds} mkdir -p /mnt/oemdata && mount --bind {self.oemdata} /mnt/oemdata && PATH={self.folder}/bin:$PATH"
         )
         as_root = ["--map-root-user"] if os.geteuid() else []
-        argv = ["unshare", *as_root, "--mount", "sh", "-ec", f"{inner} OEM_MNT=/mnt/oemdata sh {render.HERE / script}"]
+        argv = ["unshare", *as_root, "--mount", "sh", "-ec", f"{inner} sh {self.folder / script}"]
         return subprocess.run(argv, timeout=60, check=False).returncode
 
     def read(self, name: str) -> str:
@@ -106,6 +106,11 @@ def machine(tmp_path: Path) -> Machine:
     place.write(
         {name.removeprefix("oemdata/"): given[name] for name in given if name.startswith("oemdata/")}, made.oemdata
     )
+    first_boot = yaml.safe_load(bytes(given["seed/user-data"]))["write_files"][0]["content"]
+    (made.folder / "oemdata.sh").write_text(first_boot)
+    # The hook by itself, as the script of the seed starts it.
+    own = f"OEM_MNT=/mnt/oemdata OEM_SUMS=/mnt/oemdata/SHA256SUMS exec sh {render.HERE}/hook.sh\n"
+    (made.folder / "hook.sh").write_text(own)
     return made
 
 
@@ -150,6 +155,18 @@ def test_the_first_boot_is_done_only_after_the_hook_has_succeeded(machine: Machi
     before = machine.read("var/log/called")
     assert "umount /mnt/oemdata" in before
     assert machine.run("oemdata.sh") == 0 and machine.read("var/log/called") == before
+
+
+@pytest.mark.parametrize("forged", [["hook.sh"], ["hook.sh", "SHA256SUMS"], ["SHA256SUMS"]])
+def test_a_volume_that_was_not_made_with_the_seed_is_not_run(machine: Machine, forged: list[str]) -> None:
+    (machine.oemdata / "hook.sh").write_text("echo evil >>/var/log/called\n" if "hook.sh" in forged else "")
+    if "SHA256SUMS" in forged:
+        digest = hashlib.sha256((machine.oemdata / "hook.sh").read_bytes()).hexdigest()
+        (machine.oemdata / "SHA256SUMS").write_text(f"{digest}  hook.sh\n")
+    assert machine.run("oemdata.sh") == 1
+    assert "was not made with the seed of this machine" in machine.read("var/log/spark-oemdata.log")
+    assert "evil" not in machine.read("var/log/called")
+    assert not (machine.folder / "etc/cloud/cloud-init.disabled").exists()
 
 
 def test_the_first_boot_without_the_volume_can_be_repeated(machine: Machine) -> None:
