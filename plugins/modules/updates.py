@@ -173,6 +173,25 @@ pending:
       description: What would be removed or get older.
       type: list
       elements: str
+reboot:
+  description: Whether the node runs what its next boot would run.
+  returned: when apt is there
+  type: dict
+  contains:
+    owed:
+      description: Why it does not; empty if it does.
+      type: str
+    gaps:
+      description: What the next boot would lack, and why it must not be made.
+      type: list
+      elements: str
+    problem:
+      description: Why what boots next is not known.
+      type: str
+named:
+  description: Whether O(confirm) names this host.
+  returned: when apt is there
+  type: bool
 error:
   description: The four parts of an error and its key.
   returned: on failure

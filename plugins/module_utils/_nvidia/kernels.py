@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
-from functools import cmp_to_key
+from collections.abc import Iterable, Mapping
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import Kernel
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.versions import compare_versions
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions import judge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import Row
 
 FIND = "/usr/bin/find"
 DPKG = "/usr/bin/dpkg"
-GRUB = "/etc/default/grub"
-_DEFAULT = re.compile(r"^\s*GRUB_DEFAULT=[\"']?([^\"'\s#]*)", re.MULTILINE)
+MENU = "/boot/grub/grub.cfg"
+# Of GRUB itself: what was saved, or chosen for one boot (grub-editenv, grub-reboot).
+ENVIRONMENT = "/boot/grub/grubenv"
+_DEFAULT = re.compile(r'^\s*set default="([^"]*)"', re.MULTILINE)
+_LINUX = re.compile(r"^\s*linux(?:efi)?\s+\S*?vmlinuz-(\S+)", re.MULTILINE)
 
 
 def running_kernel(reader: Reader, release: str = "") -> Kernel | Unknown:
@@ -33,21 +34,32 @@ def running_kernel(reader: Reader, release: str = "") -> Kernel | Unknown:
 
 
 def next_kernel(reader: Reader) -> Kernel | Unknown:
-    """The one that boots next: the highest, which is what GRUB's first entry stands for."""
+    """The one that GRUB's menu boots by itself. The menu alone says: what it is made of can be newer than it is."""
     try:
-        chosen = _DEFAULT.findall(reader.read(GRUB) or "")
-        names = reader.listdir("/boot") or ()
+        menu, environment = reader.read(MENU), reader.read(ENVIRONMENT) or ""
     except Unreadable as error:
         return Unknown(str(error))
-    if chosen and chosen[-1] != "0":
-        return Unknown(f"GRUB_DEFAULT={chosen[-1]} in {GRUB} chooses the kernel of the next boot")
-    releases = [name[len("vmlinuz-") :] for name in names if re.match(r"vmlinuz-[0-9]", name)]
-    if not releases:
-        return Unknown("there is no kernel in /boot")
-    try:
-        return _kernel(reader, max(releases, key=cmp_to_key(compare_versions)))
-    except ValueError as error:
-        return Unknown(f"kernels in /boot: {error}")
+    if menu is None:
+        return Unknown(f"there is no {MENU}: what boots next is not known here")
+    chosen = _chosen(menu, dict(line.split("=", 1) for line in environment.splitlines() if "=" in line))
+    if chosen:
+        return Unknown(f"{chosen} chooses what boots next")
+    kernels = _LINUX.findall(menu)
+    return _kernel(reader, kernels[0]) if kernels else Unknown(f"{MENU} boots no kernel")
+
+
+def _chosen(menu: str, saved: Mapping[str, str]) -> str:
+    """What makes the menu boot another entry than its first, as the person who set it would look for it.
+
+    grub-mkconfig writes ``set default=`` for a choice that is made once and goes with the boot (next_entry), and
+    for the one that stays: a number, a title, or what is saved.
+    """
+    for value in _DEFAULT.findall(menu):
+        name = value[2:-1] if value.startswith("${") else ""
+        found = saved.get(name, "") if name else value
+        if found not in ("", "0"):
+            return f"{name}={found} in {ENVIRONMENT}" if name else f'default="{found}" in {MENU}'
+    return ""
 
 
 def gate(running: Kernel | Unknown, following: Kernel | Unknown, rows: Iterable[Row]) -> tuple[str, ...] | Unknown:

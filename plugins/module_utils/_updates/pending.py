@@ -23,6 +23,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model imp
 # Ubuntu hands an update to some machines first, chosen by their machine-id. A kernel and its modules are two such
 # updates: a node that gets one of the two boots without its GPU. With this every node gets the same set.
 TOGETHER = ("-o", "APT::Get::Always-Include-Phased-Updates=true")
+# With --yes apt does not even simulate the first without the second.
+WITHOUT_HOLDS = ("--ignore-hold", "--allow-change-held-packages")
 # NVIDIA's update path (apt dist-upgrade): plain "upgrade" leaves a kernel back whose modules are new packages.
 COMMAND = "dist-upgrade"
 # Flashing a ConnectX-7 from a package's installation script has bricked cards: such a package is named, or held.
@@ -57,14 +59,15 @@ class Pending:
     """refreshed: when the package lists were (seconds since the epoch); 0: never.
 
     removes: packages that the upgrade would take away or make older. bad: package → why the version that it would
-    bring is known to be bad. kept: left as they are, by a hold or for want
-    of what they need. problem: why apt cannot tell.
+    bring is known to be bad. kept: left as they are, by a hold or for want of what they need. held: those that a hold
+    alone keeps, as they would be without it. problem: why apt cannot tell.
     """
 
     upgrades: tuple[Upgrade, ...] = ()
     removes: tuple[str, ...] = ()
     bad: Mapping[str, str] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
+    held: tuple[Upgrade, ...] = ()
     refreshed: float = 0.0
     problem: str = ""
 
@@ -94,10 +97,16 @@ def _known_bad(upgrades: Sequence[Upgrade], rows: Sequence[Row]) -> Iterator[tup
                     yield one.name, f"{named(subject)} {version} is known to be bad: {row.why}; {row.remedy}"
 
 
-def simulate(reader: Reader, rows: Sequence[Row]) -> Pending:
-    argv = [packages.APT_GET, "--simulate", "--yes", *packages.NO_TRACE, *TOGETHER, COMMAND]
+def simulate(reader: Reader, rows: Sequence[Row], *more: str) -> Pending:
+    argv = [packages.APT_GET, "--simulate", "--yes", *packages.NO_TRACE, *TOGETHER, *more, COMMAND]
     # Some hundreds of packages, on a machine that is busy.
     return parse(reader.run(argv, timeout=120, env=packages.ENVIRONMENT), rows)
+
+
+def _held(found: Pending, reader: Reader) -> tuple[Upgrade, ...]:
+    """What is kept back has no origin in apt's answer; without the holds it has."""
+    free = simulate(reader, (), *WITHOUT_HOLDS).upgrades if found.kept else ()
+    return tuple(one for one in free if one.name in found.kept)
 
 
 def observe(reader: Reader, rows: Sequence[Row]) -> Pending | Unknown:
@@ -110,7 +119,9 @@ def observe(reader: Reader, rows: Sequence[Row]) -> Pending | Unknown:
     except Unreadable as error:
         return Unknown(str(error))
     found = simulate(reader, rows)
-    return replace(found, refreshed=max((stamp.written for stamp in stamps if stamp), default=0.0))
+    return replace(
+        found, held=_held(found, reader), refreshed=max((stamp.written for stamp in stamps if stamp), default=0.0)
+    )
 
 
 def upgrade(step: Step, reader: Reader, writer: Writer, *, confirmed: Sequence[str], rows: Sequence[Row]) -> None:

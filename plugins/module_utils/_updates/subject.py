@@ -172,7 +172,9 @@ def examined(wish: Wish, reader: Reader) -> Look:
         "upgrade_packages": partial(pending.upgrade, confirmed=tuple(wish.confirmed), rows=wish.rows),
         "flash": flash,
     }
-    return Look(tuple(controls), actions, {"pending": _told(found), "reboot": reboot.as_dict()}, left_out)
+    return Look(
+        tuple(controls), actions, {"pending": _told(found), "reboot": reboot.as_dict(), "named": wish.allowed}, left_out
+    )
 
 
 def _whole(found: str) -> Assertion:
@@ -210,6 +212,8 @@ def _upgrades(wish: Wish, found: pending.Pending, *, security: bool) -> Iterator
     if found.problem:
         yield Assertion(kind, "unknown", "", "none", f"apt cannot tell what is pending: {found.problem}")
         return
+    if security:
+        yield from _kept_back(found)
     stale, host = not _fresh(wish, found), ("host", wish.host)
     mine = [one for one in found.upgrades if one.security == security]
     # What goes, goes with whatever is upgraded.
@@ -232,6 +236,20 @@ def _upgrades(wish: Wish, found: pending.Pending, *, security: bool) -> Iterator
     steps = (Step("upgrade_packages", wish.host),) if named else ()
     more = "none, after fresh lists" if stale else "none"
     yield Assertion(kind, "drifted", "pending" if mine else "not known", more, reason, steps=steps, victim=host)
+
+
+def _kept_back(found: pending.Pending) -> Iterator[Assertion]:
+    """A hold is somebody's decision, and what it costs is not hidden. Of other updates it is one to leave them out."""
+    for one in found.held:
+        if one.security:
+            yield Assertion(
+                f"package {one.name}", "drifted", one.before or "absent", one.after, "a hold keeps this update back",
+                awaits="the hold to be taken away", blocked_by=f"a hold of apt on {one.name}",
+            )  # fmt: skip
+    unclear = [name for name in found.kept if name not in {one.name for one in found.held}]
+    if unclear:
+        why = f"kept back for want of what they need, for security or not: {one_line(' '.join(unclear), 200)}"
+        yield Assertion("packages kept back", "unknown", "", "none", why)
 
 
 def _kept(found: pending.Pending) -> str:

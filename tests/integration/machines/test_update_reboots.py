@@ -38,10 +38,11 @@ def test_an_update_ends_in_the_kernel_of_the_next_boot(behind, ansible_playbook)
     machine, before = behind, behind.boot_id
     extra = {"updates_confirm": [machine.name], "spark_reboot_confirm": [machine.name]}
     machine.write(TORN, "x")
+    machine.run("update-grub")
     done = ansible_playbook(PLAY, [machine], extra=extra)
     assert done.rc != 0 and "initrd of 99.0.0-1-nvidia" in done.stdout
     assert machine.boot_id == before
-    machine.run("rm", TORN)
+    machine.shell(f"rm {TORN}; update-grub")
     # What the first run upgraded asks for a reboot. A run that may not do it says so, and does the rest.
     waiting = ansible_playbook(PLAY, [machine], extra={"updates_confirm": [machine.name]}).assert_ok()
     assert booted(waiting)["blocked_by"] == f"spark_reboot_confirm: [{machine.name}]"

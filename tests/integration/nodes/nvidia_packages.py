@@ -48,9 +48,19 @@ def modules(release: str) -> apt.Package:
     return apt.Package(f"linux-modules-nvidia-580-open-{release}", "1", files={f"/usr{place}": "module"})
 
 
+# What update-grub does when a kernel comes or goes: the newest one is the first entry.
+UPDATE_GRUB = """\
+#!/bin/sh
+set -e
+mkdir -p /boot/grub
+ls /boot/vmlinuz-* | sort -rV | sed 's/.*/menuentry x {\\n\\tlinux & ro\\n}/' > /boot/grub/grub.cfg
+"""
+
+
 def image(release: str) -> apt.Package:
     files = {f"/boot/{name}-{release}": name for name in ("vmlinuz", "initrd.img")}
-    return apt.Package(f"linux-image-{release}", "1", files={**files, f"/usr/lib/modules/{release}/modules.dep": ""})
+    files[f"/usr/lib/modules/{release}/modules.dep"] = ""
+    return apt.Package(f"linux-image-{release}", "1", files=files, postinst=UPDATE_GRUB)
 
 
 def toolkit(version: str = TOOLKIT) -> list[apt.Package]:

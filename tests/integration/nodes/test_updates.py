@@ -120,6 +120,14 @@ def test_what_was_cut_off_is_finished_and_the_rest_follows(update, rings):
     assert update("pilot", "wave1", "broad").assert_ok().changed == []
 
 
+def test_what_nobody_can_tell_of_a_named_host_ends_it(update, rings):
+    rings["pilot"].write("/etc/apt/sources.list.d/bad.list", "deb nonsense\n")
+    done = update("pilot", "wave1")
+    rings["pilot"].run("rm", "/etc/apt/sources.list.d/bad.list")
+    assert done.rc != 0 and f"{rings['pilot'].name} is not well: updates/security" in done.stdout
+    assert not done.of(host=rings["wave1"].name, action="updates")
+
+
 @pytest.fixture(scope="module")
 def podman(tmp_path_factory):
     """The real podman of the machine that carries the nodes, with a store of its own and one image that was built."""
@@ -234,7 +242,10 @@ DAMAGE = {
 def test_what_is_behind_in_another_way_is_named_and_made(adopted, tmp_path):
     SECURITY.publish([Package("demo", "3.0")])
     try:
-        adopted.shell("; ".join(DAMAGE.values()))
+        # Also where somebody has held it, and then it waits for them.
+        adopted.shell(f"{DAMAGE['security']}; apt-mark hold demo")
+        assert looked_at(adopted, tmp_path, check=True)["drifted"] == {"security"}
+        adopted.shell("; ".join(["apt-mark unhold demo", *DAMAGE.values()]))
         found = looked_at(adopted, tmp_path, check=True)
         # Old lists still say what is pending, and no longer that nothing else is.
         assert (found["drifted"], found["unknown"]) == ({*DAMAGE}, {"packages"})

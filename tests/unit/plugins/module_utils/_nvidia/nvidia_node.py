@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import kernels
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import (
     CDI_PATH,
     CDI_SERVICE,
@@ -68,7 +70,24 @@ class Node(FakeNode):
         return done
 
 
+def menu(*releases: str, default: str = "0") -> str:
+    """As grub-mkconfig writes it, with one entry for each kernel."""
+    head = f"""\
+if [ "${{next_entry}}" ] ; then
+   set default="${{next_entry}}"
+   set next_entry=
+else
+   set default="{default}"
+fi
+"""
+    entry = "menuentry 'Ubuntu' {{\n\tlinux\t/boot/vmlinuz-{0} root=UUID=0 ro\n\tinitrd\t/boot/initrd.img-{0}\n}}\n"
+    return head + "".join(entry.format(release) for release in releases)
+
+
 def kernel(node: Node, release: str, *, modules: bool = True) -> None:
+    """The newest one, which comes first in the menu."""
+    before = re.findall(r"vmlinuz-(\S+)", node.files[kernels.MENU].text) if kernels.MENU in node.files else []
+    node.put(kernels.MENU, menu(release, *before))
     node.put(f"/lib/modules/{release}", kind="directory", mode=0o755)
     node.put(f"/boot/vmlinuz-{release}", "image")
     node.put(f"/boot/initrd.img-{release}", "initrd")

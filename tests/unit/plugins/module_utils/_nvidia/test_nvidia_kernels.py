@@ -8,7 +8,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import kern
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import Kernel
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
-from nvidia_node import Node, kernel
+from nvidia_node import Node, kernel, menu
 
 
 def node(*releases: str) -> Node:
@@ -18,26 +18,34 @@ def node(*releases: str) -> Node:
     return made
 
 
+def test_the_first_entry_of_the_menu_boots_next_whatever_else_is_installed() -> None:
+    made = node("7.0.0-1019-nvidia", "6.17.0-1014-nvidia")
+    assert kernels.next_kernel(made) == Kernel("6.17.0-1014-nvidia", modules=True, image=True, initrd=True)
+    made.put(kernels.MENU, menu("7.0.0-1019-nvidia", "6.17.0-1014-nvidia").replace("/boot/vmlinuz", "/vmlinuz"))
+    found = kernels.next_kernel(made)
+    assert isinstance(found, Kernel) and found.release == "7.0.0-1019-nvidia"
+
+
 @pytest.mark.parametrize(
-    ("releases", "highest"),
+    ("default", "saved", "chosen"),
     [
-        (("6.11.0-1016-nvidia", "6.17.0-1014-nvidia"), "6.17.0-1014-nvidia"),
-        # By number and not by letter: 999 is before 1008.
-        (("6.17.0-999-nvidia", "6.17.0-1008-nvidia"), "6.17.0-1008-nvidia"),
-        (("7.0.0-1019-nvidia", "6.17.0-1032-nvidia"), "7.0.0-1019-nvidia"),
+        ("0", "", ""),
+        ("0", "saved_entry=gnulinux-old\n", ""),  # kept, and not asked for
+        ("${saved_entry}", "", ""),
+        ("${saved_entry}", "saved_entry=0\n", ""),
+        ("${saved_entry}", "saved_entry=gnulinux-old\n", "saved_entry=gnulinux-old in /boot/grub/grubenv"),
+        ("1>2", "", 'default="1>2" in /boot/grub/grub.cfg'),
+        ("Ubuntu, with Linux 6.11", "", 'default="Ubuntu, with Linux 6.11" in'),
+        ("0", "# GRUB Environment Block\nnext_entry=gnulinux-old\n####", "next_entry=gnulinux-old in"),
     ],
 )
-def test_the_highest_kernel_boots_next(releases: tuple[str, ...], highest: str) -> None:
-    assert kernels.next_kernel(node(*releases)) == Kernel(highest, modules=True, image=True, initrd=True)
-
-
-@pytest.mark.parametrize("value", ["saved", "1>2", '"Ubuntu, with Linux 6.11"'])
-def test_a_choice_of_the_administrator_is_not_guessed(value: str) -> None:
+def test_a_choice_of_the_administrator_is_not_guessed(default: str, saved: str, chosen: str) -> None:
     made = node("6.17.0-1014-nvidia")
-    made.put("/etc/default/grub", f"GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_DEFAULT={value}\n# GRUB_DEFAULT=0\n")
-    assert isinstance(kernels.next_kernel(made), Unknown)
-    made.put("/etc/default/grub", "#GRUB_DEFAULT=saved\nGRUB_DEFAULT='0'\n")
-    assert not isinstance(kernels.next_kernel(made), Unknown)
+    made.put(kernels.MENU, menu("6.17.0-1014-nvidia", default=default))
+    made.put(kernels.ENVIRONMENT, saved)
+    found = kernels.next_kernel(made)
+    assert found.reason.startswith(chosen) if isinstance(found, Unknown) and chosen else isinstance(found, Kernel)
+    assert isinstance(found, Unknown) == bool(chosen)
 
 
 def test_what_is_missing_is_said_by_name() -> None:
@@ -53,6 +61,7 @@ def test_what_is_missing_is_said_by_name() -> None:
 def test_a_kernel_without_modules_at_all_lacks_them() -> None:
     made = Node()
     made.put("/boot/vmlinuz-6.17.0-1014-nvidia", "image")
+    made.put(kernels.MENU, menu("6.17.0-1014-nvidia"))
     found = kernels.next_kernel(made)
     assert isinstance(found, Kernel) and found.gaps == ("nvidia.ko", "initrd")
 
@@ -78,9 +87,9 @@ def test_no_reboot_into_a_kernel_that_is_known_to_be_bad(running: Kernel, follow
 
 
 def test_where_nothing_can_be_seen_nothing_is_said() -> None:
-    assert kernels.next_kernel(Node()) == Unknown("there is no kernel in /boot")
+    assert kernels.next_kernel(Node()) == Unknown(f"there is no {kernels.MENU}: what boots next is not known here")
     made = node("6.17.0-1014-nvidia")
-    made.unreadable.add("/boot")
-    assert kernels.next_kernel(made) == Unknown("/boot: Permission denied")
-    strange = node("6.17.0-1014-nvidia", "6.17 strange")
-    assert isinstance(kernels.next_kernel(strange), Unknown)
+    made.put(kernels.MENU, "set timeout=0\n")
+    assert kernels.next_kernel(made) == Unknown(f"{kernels.MENU} boots no kernel")
+    made.unreadable.add(kernels.MENU)
+    assert kernels.next_kernel(made) == Unknown(f"{kernels.MENU}: Permission denied")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import docker
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import docker, kernels
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import (
     CDI_BY_HAND,
     CDI_ENVIRONMENT,
@@ -326,9 +326,9 @@ def test_the_site_may_judge_otherwise() -> None:
 
 def test_the_kernel_of_the_next_boot_is_not_guessed() -> None:
     node = spark()
-    node.put("/etc/default/grub", "GRUB_DEFAULT=saved\n")
+    node.put(kernels.ENVIRONMENT, "next_entry=1\n")
     found = bad(node)
-    assert found["kernels"].state == "unknown" and "GRUB_DEFAULT=saved" in found["kernels"].reason
+    assert found["kernels"].state == "unknown" and "next_entry=1" in found["kernels"].reason
 
 
 # --- containers -----------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class Spark(FakeNode):
     def __init__(self, *, desktop="", menu_only=""):
         super().__init__()
         self.desktop, self.target, self.manager = desktop, "graphical.target" if desktop else "multi-user.target", True
-        self.put("/etc/os-release", 'NAME="Ubuntu"\nID=ubuntu\n')
+        self.put("/etc/os-release", 'NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="24.04"\n')
         self.put("/proc/sys/kernel/osrelease", "6.17.0-1014-nvidia\n")
         self.put("/proc/cmdline", f"{STOCK}\n")
         self.install("6.17.0-1014-nvidia")
@@ -68,11 +68,13 @@ class Spark(FakeNode):
         words = [w for path, entry in sorted(self.files.items()) if path.startswith("/etc/default/grub.d/")
                  for line in re.findall(r"LINUX (.*)\"", entry.text) for w in line.split()]  # fmt: skip
         self.effects.append("update-grub")
-        self.put(look.MENU, f"linux /boot/vmlinuz ro {' '.join(words)}\n")
+        # Newest first, as sort -V has it for these.
+        kernels = sorted((path for path in self.files if path.startswith("/boot/vmlinuz-")), reverse=True)
+        self.put(look.MENU, "".join(f"linux {path} ro {' '.join(words)}\n" for path in kernels))
         return 0, "", ""
 
     def boot(self):
-        self.put("/proc/cmdline", f"{STOCK} {' '.join(self.files[look.MENU].text.split()[3:])}\n")
+        self.put("/proc/cmdline", f"{STOCK} {' '.join(self.files[look.MENU].text.splitlines()[0].split()[3:])}\n")
 
     def tool_busctl(self, _args):
         lines = [entry.text for path, entry in sorted(self.files.items()) if path.startswith(model.MANAGER + "/")]
@@ -158,6 +160,7 @@ def test_nobody_is_rebooted_into_a_kernel_without_its_gpu():
     node = Spark()
     apply(node, parameters=["a=1"])
     node.install("6.17.0-1022-nvidia", whole=False)
+    node.tool_update_grub([])
     waiting = declared(parameters=["a=1"]).plan(node)
     assert waiting.facts["reboot_needed"] == []
     (control,) = [control for control in waiting.controls if control.id == model.PARAMETERS]

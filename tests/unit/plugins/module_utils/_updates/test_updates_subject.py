@@ -28,11 +28,16 @@ GUID = "c3cccaf0-9a3e-4ee2-992e-9f0cf9b55fa0"
 
 @dataclass
 class Node(FakeNode):
-    """pending: name → (before, after); coming: what fresh lists add to it. gone: what the upgrade would remove."""
+    """pending: name → (before, after); coming: what fresh lists add to it. gone: what the upgrade would remove.
+
+    held: pending, but for a hold. stuck: kept back for want of what it needs.
+    """
 
     pending: dict[str, tuple[str, str]] = field(default_factory=dict)
     coming: dict[str, tuple[str, str]] = field(default_factory=dict)
     gone: tuple[str, ...] = ()
+    held: dict[str, tuple[str, str]] = field(default_factory=dict)
+    stuck: tuple[str, ...] = ()
     audit: str = ""
     ota: str = ""
     devices: list[dict] = field(default_factory=list)
@@ -56,7 +61,10 @@ class Node(FakeNode):
             return 0, "", ""
         if "--simulate" in args:
             lines = [f"Remv {name} [1]\n" for name in self.gone]
-            for name, (before, after) in self.pending.items():
+            kept = [*self.stuck, *([] if "--ignore-hold" in args else self.held)]
+            lines += ["The following packages have been kept back:\n", f"  {' '.join(kept)}\n"] if kept else []
+            free = self.held if "--ignore-hold" in args else {}
+            for name, (before, after) in {**self.pending, **free}.items():
                 old = f" [{before}]" if before else ""
                 suite = "noble-security" if name in SECURITY else "noble-updates"
                 lines.append(f"Inst {name}{old} ({after} Ubuntu:24.04/{suite} [arm64])\n")
@@ -136,6 +144,27 @@ def test_what_is_for_security_is_a_control_of_its_own():
     pending = {name: [change.key for change in found[name].changes] for name in ("security", "packages")}
     assert pending["security"] == [f"package {LIB}", "security updates"]
     assert pending["packages"] == [f"package {KERNEL}", "updates"]
+
+
+def test_a_hold_hides_no_update_for_security():
+    node = Node(held={LIB: ("1", "2"), KERNEL: ("6.17", "7.0")})
+    found, plan = look(node, "spark-1")
+    held = found["security"]
+    assert (held.state, held.blocked_by, plan.steps) == ("drifted", f"a hold of apt on {LIB}", ())
+    assert [(change.key, change.before, change.after) for change in held.changes] == [(f"package {LIB}", "1", "2")]
+    # To hold the others is a decision.
+    assert found["packages"].state == "in_sync"
+    run(node, "spark-1")
+    assert "upgrade" not in node.effects
+    node.pending = {"demo": ("1", "2")}
+    run(node, "spark-1")
+    assert node.effects.count("upgrade") == 1 and look(node)[0]["security"].state == "drifted"
+
+
+def test_what_is_kept_back_for_another_reason_is_not_taken_for_harmless():
+    found, _plan = look(Node(stuck=("libnccl2",)))
+    assert found["security"].state == "unknown" and "libnccl2" in found["security"].reason
+    assert found["packages"].state == "in_sync"
 
 
 def test_a_named_host_is_upgraded_once():
