@@ -93,9 +93,13 @@ def protected(unit: Protected, killer: str, *, score: bool) -> str:
 
 
 def engines_slice(killer: str) -> str:
-    """An engine whose pages are swapped answers nobody and keeps the disk busy: it rather ends."""
+    """An engine whose pages are swapped answers nobody and keeps the disk busy: it rather ends.
+
+    With a weight anywhere below, systemd lets the kernel share processors by slice and not by thread: while memory
+    runs out, an engine's many threads count as much as all that is logged in. Half as much as what else is ours.
+    """
     managed = "ManagedOOMMemoryPressure=kill\nManagedOOMSwap=kill\n" if killer == OOMD else ""
-    return f"{HEAD}[Unit]\nDescription=Engines, which go before the system does\n\n[Slice]\nMemorySwapMax=0\n{managed}"
+    return f"{HEAD}[Unit]\nDescription=Engines, which go before the system does\n\n[Slice]\nMemorySwapMax=0\nCPUWeight=50\n{managed}"
 
 
 def engine(score: int) -> str:

@@ -79,7 +79,7 @@ class Story:
 @pytest.fixture(scope="module")
 def idle(machine: Any) -> pressure.Seen:
     pressure.prepare(machine)
-    return pressure.idle(machine, 8)
+    return pressure.idle(machine, 10)
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +145,10 @@ def test_under_pressure_the_engine_goes_alone_and_the_machine_answers(story, idl
     # By earlyoom, which tells whom it ended, and not by the kernel.
     assert "/usr/local/bin/greedy" in story.log("earlyoom.service")
     assert "the time is up" in story.log("spark-load-guard@greedy.service")
-    # Slower than when nothing happens, on cores that emulate, and never without an answer.
-    assert max(*seen.open_session, *seen.new_session) < pressure.GIVEN_UP, f"{seen}; idle: {idle}"
+    # Of some sixty answers one may be later: the slowest of a quiet machine was not met in as many either.
+    for answers, quiet in ((seen.open_session, idle.open_session), (seen.new_session, idle.new_session)):
+        late = [seconds for seconds in answers if seconds > TIMES * max(quiet)]
+        assert len(late) <= 1 and max(answers) < pressure.GIVEN_UP, f"{late}; {seen}; idle: {idle}"
 
 
 # In the file or in the running process, and what is read again by systemd first.
