@@ -528,11 +528,39 @@ options:
     default: false
   systems:
     description:
-      - What the document is made for, as C(ID) or C(ID_LIKE) of C(/etc/os-release). Empty means any system.
+      - What the document is made for, as C(ID) of C(/etc/os-release) or, for one release of it, C(ID) and C(VERSION_ID)
+        (C(debian 13)). What only resembles it (C(ID_LIKE)) is another system. Empty means any.
       - On another one every control is C(unknown), and a real run changes nothing and fails.
     type: list
     elements: str
     default: []
+  expects:
+    description: Values of the caller, judged before anything is looked at. The first that does not fit is refused.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What the error calls it, such as the name of a variable.
+        type: str
+        required: true
+      value:
+        description: The value. Of a list each item is judged.
+        type: raw
+        required: true
+      least:
+        description: The lowest whole number that fits.
+        type: int
+      most:
+        description: The highest whole number that fits.
+        type: int
+      pattern:
+        description: A regular expression of Python that fits the whole value.
+        type: str
+      wanted:
+        description: What fits, in words for the error.
+        type: str
+        required: true
 notes:
   - A real run that ends well leaves C(/var/lib/nusy/applied/<role>.json), from which later checks
     tell whether the node or the declaration moved.

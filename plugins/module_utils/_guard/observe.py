@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, ParseError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.parse.system import os_release
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard.model import (
     CGROUPS,
     SLICE,
@@ -23,22 +22,19 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard.model import
     UnitState,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import parse as memory
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import systems
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.units import SYSTEMCTL, parse_show
 
 KILLERS = ("earlyoom.service", "systemd-oomd.service")
 SYSTEM_SLICE = "system.slice"
 LIMITS = ("memory.min", "memory.swap.max")
-FAMILY = {"debian", "ubuntu"}
 
 
 def unsupported(reader: Reader) -> str:
     """Why this system cannot have what the role makes; empty if it can."""
-    try:
-        found = os_release(reader.read("/etc/os-release") or "")
-    except ParseError:
-        return "what system this is cannot be told (/etc/os-release)"
-    if FAMILY.isdisjoint({found["ID"], *found.get("ID_LIKE", "").split()}):
-        return f"{found['ID']} is neither Debian nor made of it"
+    problem = systems.unfit(systems.SUPPORTED, reader)
+    if problem:
+        return problem
     controllers = (reader.read(f"{CGROUPS}/cgroup.controllers") or "").split()
     if "memory" not in controllers:
         return "there are no memory limits for units here (no cgroup v2 with the controller memory)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard.model import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import parse as memory
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.budget import budget
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.model import GIB, PAGE_CACHE_GIB, RESERVE_GIB
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.hazards import ACCESS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.parse import UNIT
 
 # Of an entry of ``engines``, what is of the unit and not of the sum.
@@ -77,7 +78,8 @@ def guard(params: Mapping[str, Any]) -> Guard:
     _between("load_free_gib", params["load_free_gib"], 0, 1 << 20, "it is a size")
     for name in ("prefer", "avoid"):
         _regex(name, params[name])
-    engines, sums = _engines(params["engines"])
+    protected = _protected(params["protected"])
+    engines, sums = _engines(params["engines"], ACCESS.union(one.unit for one in protected))
     sizes = {"reserve_gib": params["reserve_gib"], "page_cache_gib": params["page_cache_gib"]}
     arguments = {"engines": sums, **sizes}
     _between("total_gib", params["total_gib"], 0, 1 << 20, "it is a size")
@@ -102,7 +104,7 @@ def guard(params: Mapping[str, Any]) -> Guard:
         swap_percent=params["swap_percent"],
         prefer=params["prefer"],
         avoid=params["avoid"],
-        protected=_protected(params["protected"]),
+        protected=protected,
         engine_score=params["engine_score"],
         swap=params["swap"],
         load_free=int(params["load_free_gib"] * GIB),
@@ -115,7 +117,9 @@ def guard(params: Mapping[str, Any]) -> Guard:
     )
 
 
-def _engines(entries: Sequence[Mapping[str, Any]]) -> tuple[tuple[Engine, ...], list[dict[str, Any]]]:
+def _engines(
+    entries: Sequence[Mapping[str, Any]], spared: Collection[str]
+) -> tuple[tuple[Engine, ...], list[dict[str, Any]]]:
     """(those with a unit, all without what is of the unit)."""
     sums = [{name: value for name, value in entry.items() if name not in OF_UNIT} for entry in entries]
     needs = [engine.bytes for engine in memory.plan(sums, 1).engines]
@@ -128,6 +132,9 @@ def _engines(entries: Sequence[Mapping[str, Any]]) -> tuple[tuple[Engine, ...], 
             continue
         if not isinstance(unit, str) or UNIT.fullmatch(unit) is None or not unit.endswith(".service") or "@." in unit:
             raise _wrong(f"{at}.unit", "a service such as vllm.service", unit, "only a service can be marked")
+        if unit in spared:
+            why = "what the node is reached by would be the first to go, and would not start when memory is short"
+            raise _wrong(f"{at}.unit", "the unit of an engine", unit, why)
         if unit in engines:
             raise _wrong(f"{at}.unit", "a unit of its own", unit, "one start would be checked for another's size")
         engines[unit] = Engine(unit, _health(f"{at}.health", health), need)

@@ -226,7 +226,7 @@ class Document:
     """The declaration of one role.
 
     confirmed: victims the operator named in ``<role>_confirm``; see World.allows.
-    systems: what it is made for, as ID or ID_LIKE of os-release; empty: any.
+    systems: what it is made for, as ID of os-release, or ID and VERSION_ID; empty: any.
     secrets: name → value; contents refer to them as ``${secret:name}``.
     """
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import files
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import expects, files
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     Assertion,
     ControlSpec,
@@ -156,11 +156,13 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "secrets": {"type": "dict", "default": {}, "no_log": True},
     "install_recommends": _NO,
     "systems": _names(),
+    "expects": expects.OPTIONS,
 }
 
 
 def document(params: Mapping[str, Any]) -> Document:
     """Raises InputError, with the path of the wrong value, before anything is looked at."""
+    expects.judge(params["expects"])
     _writable(params, "")
     role = _match(ROLE, params["role"], "role", "a role name")
     for name, value in params["secrets"].items():

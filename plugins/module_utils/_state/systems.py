@@ -13,20 +13,26 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.systemd import parse_environment
 
 OS_RELEASE = "/etc/os-release"
+# What is made for the node as a whole: DGX OS 7 calls itself Ubuntu 24.04; Debian is what it is run on in the tests.
+SUPPORTED = ("ubuntu 24.04", "debian 12", "debian 13")
 
 
 def unfit(systems: Sequence[str], reader: Reader) -> str:
-    """Why nothing that is made for ``systems`` is for this one; empty if it is. os-release(5)."""
+    """Why nothing that is made for ``systems`` is for this one; empty if it is. os-release(5).
+
+    One that is made of another (ID_LIKE) is another one, and so is another release where one is named.
+    """
     if not systems:
         return ""
     try:
         found = parse_environment(reader.read(OS_RELEASE) or "")
     except Unreadable as error:
         return str(error)
-    names = (found.get("ID", ""), *found.get("ID_LIKE", "").split())
-    if not {*names}.isdisjoint(systems):
+    name = found.get("ID", "")
+    here = f"{name} {found.get('VERSION_ID', '')}".strip()
+    if name and not {name, here}.isdisjoint(systems):
         return ""
-    return f"unsupported platform: {OS_RELEASE} says {names[0] or 'nothing'}, wanted is {' or '.join(systems)}"
+    return f"unsupported platform: {OS_RELEASE} says {here or 'nothing'}, wanted is {' or '.join(systems)}"
 
 
 def cannot_have(title: str, why: str) -> NodeError:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning.model import Tuning
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning.model import REPLACED_BY, Tuning
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions import judge as versions
 
 # The words that the kernel's own files offer: mm/huge_memory.c.
@@ -22,6 +22,14 @@ THP_DEFRAG = ("always", "defer", "defer+madvise", "madvise", "never")
 WORD = re.compile(r"[A-Za-z0-9_.-]+(?:=[A-Za-z0-9_.,:/+@^-]*)?")
 MODULE = re.compile(r"[A-Za-z0-9_-]+")
 SYSCTL = re.compile(r"(?:vm|kernel|fs)\.[a-z0-9_.]+")
+# What os_hardening declares: two roles with one value undo each other at every run.
+HARDENED = frozenset(
+    {
+        *("fs.protected_fifos", "fs.protected_hardlinks", "fs.protected_regular", "fs.protected_symlinks"),
+        *("fs.suid_dumpable", "kernel.dmesg_restrict", "kernel.kptr_restrict", "kernel.randomize_va_space"),
+        *("kernel.sysrq", "kernel.unprivileged_bpf_disabled", "kernel.yama.ptrace_scope"),
+    }
+)
 # A longer wait is no guard any more, and hardware counts further only by chance.
 MOST_WATCHDOG_SECONDS = 600
 
@@ -57,9 +65,16 @@ def tuning(params: Mapping[str, Any]) -> Tuning:
         for number, name in enumerate(params[option]):
             if MODULE.fullmatch(name) is None:
                 raise _wrong(f"{option}[{number}]", "the name of a module", name, "it would bar nothing")
+            plain = name.replace("-", "_")
+            if plain.split("_")[0] == "nvidia" or plain in REPLACED_BY.values():
+                why = "without it the node has no GPU, or no network"
+                raise _wrong(f"{option}[{number}]", "a module that the node can do without", name, why)
     for name, value in params["sysctls"].items():
         if SYSCTL.fullmatch(str(name)) is None:
             raise _wrong("sysctls", "names below vm, kernel or fs", name, "the network's are os_hardening's")
+        if str(name).replace("/", ".") in HARDENED:
+            why = "role os_hardening declares it, and each run of one would undo the other's"
+            raise _wrong("sysctls", "values that no other role declares", name, why)
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise _wrong(f"sysctls.{name}", "a number or text", value, "the kernel would read it differently")
     seconds = int(params["watchdog_seconds"])

@@ -44,7 +44,7 @@ def ensure_tuning(params: Mapping[str, Any]) -> Composed:
     wanted = tuning(params)
 
     def see(reader: Reader) -> Look:
-        problem = systems.unfit(("debian", "ubuntu"), reader)
+        problem = systems.unfit(systems.SUPPORTED, reader)
         if problem:
             return Look(unsupported=problem)
         return composed(wanted, look.found(wanted, reader))

@@ -81,7 +81,7 @@ MODPROBE = "/etc/modprobe.d/90-nusy-os_hardening.conf"
 # Live or in the file, and where it is done once in each way. The other controls stand still meanwhile.
 DAMAGE = {
     "fail2ban": "systemctl disable --now -q fail2ban",
-    "password_quality": "sed -i 's/minlen = 14/minlen = 6/' /etc/security/pwquality.conf.d/90-nusy.conf",
+    "password_quality": "sed -i 's/minlen = 14/minlen = 6/' /etc/security/pwquality.conf",
     "core_dumps": "sysctl -qw fs.suid_dumpable=2",
     "kernel_pointers": "sysctl -qw kernel.kptr_restrict=0",
     "kernel_ptrace": f"sed -i /ptrace_scope/d {SYSCTL}",

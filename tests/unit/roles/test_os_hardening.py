@@ -14,9 +14,11 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import parse
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Document
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import EnsureState
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning.parse import HARDENED
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils import documents, variables
 
 sys.path.append(str(Path(__file__).parents[1] / "plugins" / "module_utils" / "_state"))
@@ -48,7 +50,7 @@ class Ubuntu(FakeNode):
     def __init__(self) -> None:
         names = ("libpam-pwquality", "cracklib-runtime", "apparmor", "auditd", "unattended-upgrades", "fail2ban")
         super().__init__(available=dict.fromkeys(names, "1"))
-        self.put("/etc/os-release", "ID=ubuntu\nID_LIKE=debian\n")
+        self.put("/etc/os-release", 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\n')
         self.put("/etc/login.defs", "UMASK\t\t022\nENCRYPT_METHOD SHA512\nPASS_MAX_DAYS\t99999\n")
         self.put("/etc/security/faillock.conf", "# deny = 3\n")
         for value in (v for control in document().controls for v in control.sysctls):
@@ -199,3 +201,30 @@ def test_what_engines_and_containers_live_on_is_not_touched():
     assert not [c for c in controls if any("nvidia" in p.name or "docker" in p.name for p in c.packages)]
     filters = next(control for control in controls if control.id == "os_hardening/net_reverse_path")
     assert {value.value for value in filters.sysctls} == {"2"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"updates_never": ["linux-", 'a"b {']},
+        {"updates_never": ["["]},
+        {"sudo_log": "/var/log/x\nDefaults !authenticate"},
+        {"sudo_timeout": -1},
+        {"lock_after": 0},
+        {"journal_size": "lots"},
+        {"password_max_days": -5},
+        {"modules_filesystems": ["ext4"]},
+        {"umask": "777x"},
+        {"cron_users": ["root\nevil"]},
+    ],
+)
+def test_a_value_that_would_do_something_else_is_refused_by_its_name(given):
+    (name,) = given
+    with pytest.raises(InputError) as error:
+        document(**given)
+    assert error.value.problem.key == "state.unexpected" and f"os_hardening_{name}:" in error.value.problem.wanted
+
+
+def test_no_other_role_may_declare_the_kernel_values_of_this_one():
+    names = {value.name for control in document().controls for value in control.sysctls}
+    assert {name for name in names if name.startswith(("kernel.", "fs.", "vm."))} == HARDENED

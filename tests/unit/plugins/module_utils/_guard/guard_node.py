@@ -57,7 +57,7 @@ def node(*, available: int = 100_000_000) -> GuardNode:
             "earlyoom": ("earlyoom.service",), "systemd-oomd": ("systemd-oomd.service", "systemd-oomd.socket")
         },
     )  # fmt: skip
-    found.put("/etc/os-release", "ID=ubuntu\nID_LIKE=debian\n")
+    found.put("/etc/os-release", "ID=ubuntu\nVERSION_ID=24.04\n")
     found.put("/proc/meminfo", MEMINFO.format(available=available))
     found.put("/sys/fs/cgroup/cgroup.controllers", "cpu memory pids\n")
     for path in ("/usr/local/libexec", "/proc/pressure"):

@@ -48,6 +48,11 @@ def test_a_plan_that_cannot_fit_is_refused_where_the_memory_is_known_beforehand(
         ({"reserve_gib": -1.0}, "reserve_gib"),
         ({"term_percent": 1.0}, "term_percent: from 2 to 50"),
         ({"kill_percent": 0.0}, "kill_percent"),
+        ({"engines": [{**MAIN, "unit": "ssh.service"}]}, r"engines\[0\]\.unit: the unit of an engine"),
+        (
+            {"engines": [{**MAIN, "unit": "mine.service"}], "protected": [{**SSH, "unit": "mine.service"}]},
+            r"engines\[0\]",
+        ),
         ({"swap_percent": 101.0}, "swap_percent"),
         ({"engine_score": 0}, "engine_score"),
         ({"load_seconds": 0}, "load_seconds"),
