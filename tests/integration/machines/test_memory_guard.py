@@ -145,10 +145,10 @@ def test_under_pressure_the_engine_goes_alone_and_the_machine_answers(story, idl
     # By earlyoom, which tells whom it ended, and not by the kernel.
     assert "/usr/local/bin/greedy" in story.log("earlyoom.service")
     assert "the time is up" in story.log("spark-load-guard@greedy.service")
-    # Of some sixty answers one may be later: the slowest of a quiet machine was not met in as many either.
+    # One in ten may be later, in the moment in which memory is given back; none goes without an answer.
     for answers, quiet in ((seen.open_session, idle.open_session), (seen.new_session, idle.new_session)):
         late = [seconds for seconds in answers if seconds > TIMES * max(quiet)]
-        assert len(late) <= 1 and max(answers) < pressure.GIVEN_UP, f"{late}; {seen}; idle: {idle}"
+        assert len(late) <= len(answers) // 10 and max(answers) < pressure.GIVEN_UP, f"{late}; {seen}; idle: {idle}"
 
 
 # In the file or in the running process, and what is read again by systemd first.
