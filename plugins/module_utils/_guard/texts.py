@@ -99,7 +99,8 @@ def engines_slice(killer: str) -> str:
     runs out, an engine's many threads count as much as all that is logged in. Half as much as what else is ours.
     """
     managed = "ManagedOOMMemoryPressure=kill\nManagedOOMSwap=kill\n" if killer == OOMD else ""
-    return f"{HEAD}[Unit]\nDescription=Engines, which go before the system does\n\n[Slice]\nMemorySwapMax=0\nCPUWeight=50\n{managed}"
+    unit = "[Unit]\nDescription=Engines, which go before the system does\n"
+    return f"{HEAD}{unit}\n[Slice]\nMemorySwapMax=0\nCPUWeight=50\n{managed}"
 
 
 def engine(score: int) -> str:

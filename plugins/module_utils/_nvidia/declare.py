@@ -174,11 +174,21 @@ def driver_packages(wanted: Wanted, seen: Seen) -> tuple[str, ...]:
     """Open, prebuilt and signed modules that follow the kernel, and the user space of the same branch."""
     if wanted.driver_packages:
         return wanted.driver_packages
-    branch, meta = wanted.branch, kernel_meta(seen)
-    modules = (f"linux-modules-nvidia-{branch}-open-{meta}",) if meta else ()
+    meta = kernel_meta(seen)
+
+    def of(flavour: str, *names: str) -> tuple[str, ...]:
+        release = f"{wanted.branch}{flavour}"
+        modules = (f"linux-modules-nvidia-{release}-open-{meta}",) if meta else ()
+        return (*modules, *(name.format(release) for name in names))
+
+    desktop = ("nvidia-driver-{}-open",)
     if seen.system == DGX:
-        return (*modules, f"nvidia-driver-{branch}-open")
-    return (*modules, f"nvidia-headless-no-dkms-{branch}-open", f"nvidia-utils-{branch}", f"libnvidia-compute-{branch}")
+        return of("", *desktop)
+    headless = ("nvidia-headless-no-dkms-{}-open", "nvidia-utils-{}", "libnvidia-compute-{}")
+    sets = [of(flavour, *names) for flavour in ("", "-server") for names in (headless, desktop)]
+    # One that Ubuntu's own installer left, with a desktop or of the server flavour, is as good; modules may be missing.
+    whole = (one for one in sets if set(one[bool(meta) :]) <= seen.installed.keys())
+    return next(whole, sets[0])
 
 
 def driver(wanted: Wanted, seen: Seen) -> ControlSpec:

@@ -441,6 +441,18 @@ def test_a_daemon_json_that_is_none_is_not_touched(text: str) -> None:
 # --- plain Ubuntu ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("flavour", ["", "-server"])
+@pytest.mark.parametrize("desktop", [True, False])
+def test_a_whole_driver_of_ubuntu_itself_is_adopted(flavour: str, desktop: bool) -> None:
+    node, release = plain(), f"580{flavour}"
+    names = [f"linux-modules-nvidia-{release}-open-generic", f"libnvidia-compute-{release}", f"nvidia-utils-{release}"]
+    names.append(f"nvidia-driver-{release}-open" if desktop else f"nvidia-headless-no-dkms-{release}-open")
+    for name in names:
+        node.packages[name] = ("installed", "580.142-0ubuntu0.24.04.1")
+    found = {one.id: one for one in stack(NO_GPU, gpu="expected").plan(node).controls}["nvidia_toolkit/driver"]
+    assert not [change.key for change in found.changes if change.key.startswith("package ")]
+
+
 def test_plain_ubuntu_gets_key_source_and_toolkit_and_its_driver_by_name() -> None:
     node = plain()
     found = bad(node, NO_GPU, gpu="expected")
