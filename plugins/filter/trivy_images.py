@@ -28,8 +28,8 @@ options:
 
 EXAMPLES = r"""
 # In group_vars, with one report for each image, made where there is a network:
-# updates_images: "{{ query('ansible.builtin.file', *query('ansible.builtin.fileglob', 'scans/*.json'))
-#   | map('from_json') | nusy.dgx_spark.trivy_images }}"
+# scans: "{{ query('ansible.builtin.file', *query('ansible.builtin.fileglob', 'scans/*.json')) }}"
+# updates_images: "{{ scans | map('from_json') | nusy.dgx_spark.trivy_images }}"
 - name: Show what is known of an image
   ansible.builtin.debug:
     msg: "{{ [report | from_json] | nusy.dgx_spark.trivy_images('CRITICAL') }}"

@@ -89,7 +89,7 @@ DAMAGE = {
     "kernel_links": "sysctl -qw fs.protected_symlinks=0",
     "modules_network": f"sed -i /dccp/d {MODPROBE}",
     "mount_shm": "mount -o remount,suid /dev/shm",
-    "audit_daemon": "sed -i 's/^num_logs.*/num_logs = 99/' /etc/audit/auditd.conf",
+    "audit_daemon": "sed -i 's/^num_logs.*/num_logs = 99/' /etc/audit/auditd.conf; auditctl -e 0",
     "audit_identity": "auditctl -W /etc/shadow -p wa -k nusy-identity",
     "audit_time": f"sed -i /settimeofday/d {RULES}",
     "updates_security": "systemctl disable --now apt-daily-upgrade.timer",

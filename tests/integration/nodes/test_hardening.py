@@ -129,7 +129,8 @@ def test_what_no_run_mends_and_what_counts_instead_is_named(story):
     """A second root, a package to take away, and later files that win: none of them is overwritten in silence."""
     story.machine.shell(
         f"useradd --non-unique --uid 0 toor; {PACKAGE};"
-        " echo 'Defaults !use_pty' > /etc/sudoers.d/99-later; chmod 0440 /etc/sudoers.d/99-later;"
+        " printf 'Defaults !use_pty\\nDefaults:ops !logfile\\n' > /etc/sudoers.d/99-later;"
+        " chmod 0440 /etc/sudoers.d/99-later;"
         " printf '[Journal]\\nStorage=none\\n' > /etc/systemd/journald.conf.d/99-later.conf;"
         " sed -i 's/pam_umask.so/& umask=022/' /etc/pam.d/common-session;"
         """ echo 'Unattended-Upgrade::Origins-Pattern:: "origin=NVIDIA";' > /etc/apt/apt.conf.d/99-later"""
@@ -138,7 +139,9 @@ def test_what_no_run_mends_and_what_counts_instead_is_named(story):
     off = {"os_hardening/su_group", "os_hardening/shell_timeout"}
     assert {name for name, control in found.items() if control["state"] == "not_selected"} == ELSEWHERE | off
     assert found["os_hardening/legacy_packages"]["blocked_by"] == "os_hardening_confirm: [talk]"
-    others = {f"os_hardening/{name}" for name in ("accounts", "sudo_pty", "journal", "umask", "updates_never")}
+    others = {
+        f"os_hardening/{name}" for name in ("accounts", "sudo_pty", "sudo_log", "journal", "umask", "updates_never")
+    }
     assert drifted(found) == others | {"os_hardening/legacy_packages"}
     assert all(found[name]["reason"] for name in others)
     story.machine.shell(

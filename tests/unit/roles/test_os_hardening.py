@@ -66,6 +66,7 @@ class Ubuntu(FakeNode):
             "sudo": "Matching Defaults entries for root on spark-1:\n    env_reset, use_pty\n",
             "findmnt": "rw,nosuid,nodev,inode64\n",
             "find": "",
+            "sh": "",
             "awk": "",
             "stat": "root root 4755\n",
             "cat": "Y\n" if "apparmor" in argv[-1] else self.pam,
