@@ -169,6 +169,14 @@ LAYERS = (
         (pytest("drift", "tests/integration/drift"),),
         (present("tests/integration/drift"),),
     ),
+    # First of its lane: it keeps one core busy, and the nodes after it use what the other lane has left of both.
+    Layer(
+        "machines",
+        "roles that touch the kernel do so on machines with one of their own, through reboots and memory pressure",
+        (pytest("machines", "tests/integration/machines"),),
+        (present("tests/integration/machines"), machines()),
+        lane=BESIDE,
+    ),
     Layer(
         "drift-tools",
         "the report's other forms are accepted by the tools that read them",
@@ -191,13 +199,6 @@ LAYERS = (
         (present("tests/integration/nodes"), *nodes()),
         # The real one, for nodes with the os-release of Arch.
         wants=(tool("pacman", "pacman-package-manager"),),
-        lane=BESIDE,
-    ),
-    Layer(
-        "machines",
-        "roles that touch the kernel do so on machines with one of their own, through reboots and memory pressure",
-        (pytest("machines", "tests/integration/machines"),),
-        (present("tests/integration/machines"), machines()),
         lane=BESIDE,
     ),
     Layer(
