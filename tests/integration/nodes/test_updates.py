@@ -7,7 +7,9 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 
 import calls
 import pytest
@@ -132,7 +134,9 @@ def test_what_nobody_can_tell_of_a_named_host_ends_it(update, rings):
 def podman(tmp_path_factory):
     """The real podman of the machine that carries the nodes, with a store of its own and one image that was built."""
     folder = tmp_path_factory.mktemp("podman")
-    asked = ["podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
+    # Podman refuses a folder for what runs whose name has more than 50 characters.
+    running = tempfile.mkdtemp(dir="/run")
+    asked = ["podman", "--root", f"{folder}/root", "--runroot", running, "--storage-driver", "vfs"]
     (folder / "file").write_text("demo")
     subprocess.run(["tar", "-C", folder, "-cf", folder / "image.tar", "file"], check=True)
 
@@ -143,6 +147,7 @@ def podman(tmp_path_factory):
     ids = said("images", "--quiet", "--no-trunc")
     yield ids, said("image", "inspect", *ids.split())
     said("rmi", "--all", "--force")
+    shutil.rmtree(running)
 
 
 @pytest.mark.names("updates/images")
