@@ -73,7 +73,9 @@ options:
         type: bool
         default: true
       ssh_from:
-        description: Addresses and networks that may reach SSH, beside where the run comes from. Empty means all.
+        description:
+          - Addresses and networks that may reach SSH. Empty means all.
+          - A run that comes from none of them does not load the rules that would shut it out.
         type: list
         elements: str
         default: []

@@ -12,7 +12,7 @@ description:
   - Judges whether the declared engines fit, has one early killer with the right preferences, keeps the way into the
     machine alive, marks engines as what goes first, and makes room while one loads its weights.
   - What runs is judged by what the kernel has of it (C(oom_score_adj), C(memory.min)), and mended without a restart.
-  - Knows Debian and what is made of it, with cgroup v2. Elsewhere a check says unknown and a run refuses.
+  - Knows Ubuntu 24.04 (DGX OS 7), Debian 12 and 13, with cgroup v2. Elsewhere a check says unknown, a run refuses.
 attributes:
   check_mode:
     description: Predicts what a run does.
