@@ -17,6 +17,10 @@ drift: ## What is wrong with this machine, touching nothing (ROOT=1: look with s
 	$(call bootstrap,drift)
 	@$(PYTHON) bin/spark-drift --exit-zero $(if $(ROOT),--become) $(ARGS)
 
+demo: ## A tiny model served on this machine, asked by twelve sessions; everything stays in build/demo
+	$(call bootstrap,drift)
+	@$(PYTHON) tests/demo/demo.py
+
 ##@ Prove
 test: ## Every layer of tests (INSTALL=1: install missing system packages, ONLY=a,b: these layers)
 	$(call bootstrap,test)
@@ -24,7 +28,7 @@ test: ## Every layer of tests (INSTALL=1: install missing system packages, ONLY=
 
 test-matrix: ## The tests under every other Python and ansible-core, Triton and CUDA
 	$(call bootstrap,test)
-	@$(LAYERS) --only node-python,newest-python,newest,ptxas-matrix $(ARGS)
+	@$(LAYERS) --only newest-python,newest,ptxas-matrix $(ARGS)
 
 test-kill: ## Runs cut off in the middle, on real nodes
 	$(call bootstrap,test)

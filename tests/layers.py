@@ -77,7 +77,7 @@ def machines() -> Need:
     return Need("a host for emulated machines", lambda: "; ".join(machines.doctor()), packages)
 
 
-# The second lane, as long as the first one: what needs machines or programs of its own, and shares no place with it.
+# The second lane, and the longer one: what needs machines of its own, and shares no place with the first.
 BESIDE = "nodes"
 # Waits for a package index almost all the time, which is no reason for the others to wait.
 WAITING = "index"
@@ -85,11 +85,12 @@ WAITING = "index"
 ROOT_RIGHTS = Need("root", lambda: "" if os.geteuid() == 0 else "not running as root")
 UNITS = "tests/unit/plugins/module_utils"
 LAYERS = (
+    # Once, and there: what holds on the oldest Python holds on .venv's, which is between it and that of the test nodes.
     Layer(
         "unit",
-        "code that runs on a node decides rightly, with the standard library alone",
-        (pytest("unit", *BOTH_CORES, "-p", "no_ansible", UNITS, PYTHONPATH=TOOLS),),
-        (present(UNITS),),
+        "code that runs on a node decides rightly, on the oldest Python of a node, with nothing of Ansible installed",
+        (elsewhere("oldest", "unit", "unit", *BOTH_CORES, UNITS),),
+        (interpreter("oldest"), present(UNITS)),
     ),
     Layer(
         "plugins",
@@ -133,12 +134,6 @@ LAYERS = (
         (python("docs", f"{TOOLS}/artefact.py", "docs"),),
     ),
     Layer(
-        "node-python",
-        "node code passes its tests on the oldest Python of a node, with nothing of Ansible installed",
-        (elsewhere("oldest", "unit", "node-python", *BOTH_CORES, UNITS, EXAMPLES="few"),),
-        (interpreter("oldest"), present(UNITS)),
-    ),
-    Layer(
         "lock-aarch64",
         "every lock that goes to a node resolves for aarch64 and Python 3.12, in wheels only",
         (python("lock-aarch64", f"{TOOLS}/aarch64.py"),),
@@ -164,18 +159,22 @@ LAYERS = (
         (present("tests/integration/venv"), ROOT_RIGHTS, tool("unshare")),
     ),
     Layer(
+        "models",
+        "models come whole from a hub that fails in every way, damage is repaired alone, and nobody else's is touched",
+        (pytest("models", *BOTH_CORES, "tests/integration/models"),),
+        (present("tests/integration/models"), ROOT_RIGHTS, tool("rsync", "rsync")),
+    ),
+    Layer(
         "drift",
         "reports of real ansible-playbook runs tell the truth",
         (pytest("drift", "tests/integration/drift"),),
         (present("tests/integration/drift"),),
     ),
-    # First of its lane: it keeps one core busy, and the nodes after it use what the other lane has left of both.
     Layer(
-        "machines",
-        "roles that touch the kernel do so on machines with one of their own, through reboots and memory pressure",
-        (pytest("machines", "tests/integration/machines"),),
-        (present("tests/integration/machines"), machines()),
-        lane=BESIDE,
+        "demo",
+        "a tiny model is served on this machine and asked by twelve sessions, as make demo shows it",
+        (python("demo", "tests/demo/demo.py"),),
+        (present("tests/demo"),),
     ),
     Layer(
         "drift-tools",
@@ -183,13 +182,19 @@ LAYERS = (
         (pytest("drift-tools", "tests/integration/drift_tools"),),
         # The tests unpack promtool into build/: its package would start a service.
         (present("tests/integration/drift_tools"), tool("apt-get")),
-        lane=BESIDE,
     ),
     Layer(
         "browser",
         "the HTML report works in a browser",
         (pytest("browser", "tests/browser"),),
         (present("tests/browser"), tool("chromium", "chromium")),
+    ),
+    # First of its lane: it keeps one core busy, and the nodes after it use what the other lane has left of both.
+    Layer(
+        "machines",
+        "roles that touch the kernel do so on machines with one of their own, through reboots and memory pressure",
+        (pytest("machines", "tests/integration/machines"),),
+        (present("tests/integration/machines"), machines()),
         lane=BESIDE,
     ),
     Layer(

@@ -447,6 +447,8 @@ options:
             description:
               - Further files that it reads when it starts. Another role may declare them; a check cannot
                 know what that role is going to change in the same run. Directories are not looked into.
+              - Of a quadlet (in C(/etc/containers/systemd)) Podman makes the unit itself, so systemd is told
+                when it changes.
             type: list
             elements: str
             default: []
@@ -458,6 +460,21 @@ options:
             type: str
             choices: [restart, reload, none]
             default: restart
+          rollback:
+            description:
+              - When it does not start after files of this document that it reads have changed - its unit file, its
+                drop-ins, and those of O(controls[].units[].restart_on) that are declared here - these get back the
+                contents with which it last ran, it is started again, and the run fails with what did not start.
+                The next run tries again. The contents are kept in C(/var/lib/nusy/former), for root alone.
+            type: bool
+            default: false
+          trial:
+            description:
+              - A command, as a list of words, that must succeed before the running unit is stopped for a restart. Only
+                with O(controls[].units[].rollback); where it fails the files go back, and nothing is stopped.
+            type: list
+            elements: str
+            default: []
       assertions:
         description:
           - Truths that the role sees with another module but cannot make. A drifted one makes

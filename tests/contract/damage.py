@@ -25,7 +25,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 # One at a time: files of two of them may have one name.
-SUITES = ("tests/integration/nodes", "tests/integration/machines", "tests/integration/venv")
+SUITES = ("tests/integration/nodes", "tests/integration/machines", "tests/integration/venv", "tests/integration/models")
 MARKS = ("breaks", "names")
 ANSWER = "DAMAGE_ANSWER"
 # In sync, drifted and in sync again on a node as well, but by somebody else's doing.
@@ -35,6 +35,7 @@ NOT_REPAIRED = {
     "launchers/driver_binaries": "nvidia_toolkit brings them, a run of launchers fails and says so",
     "launchers/engine_binaries": "the environment is of vllm_venv, a run of launchers fails and says so",
     "memory_guard/budget": "memory is not made: who declared the engines declares smaller ones",
+    "models/space": "room is not made: who needs it names what may go, or brings a disk",
     "nvidia_toolkit/docker_legacy": "a container is made anew by who started it",
     "nvidia_toolkit/driver_match": "a loaded module is exchanged by a reboot alone",
     "nvidia_toolkit/smi": "it answers as soon as driver and GPU do",

@@ -118,6 +118,7 @@ TEXTS = {
     "docs/version-matrix.md": "# matrix\n<!-- begin matrix -->\n<!-- end matrix -->\n",
     "docs/guides/inventory.md": "# inventory\n<!-- begin variables -->\n<!-- end variables -->\n",
     readme.PORTS: "# Ports\n<!-- begin ports -->\n<!-- end ports -->\n",
+    readme.FAULTS: "# Serving\n<!-- begin faults -->\n<!-- end faults -->\n",
     readme.CATALOGUE: "# Controls\n<!-- begin controls -->\n<!-- end controls -->\n",
     "roles/demo/README.md": "# demo\n<!-- begin variables -->\n<!-- end variables -->\n"
     "<!-- begin controls -->\n<!-- end controls -->\n",
@@ -137,6 +138,8 @@ TEXTS = {
     "plugins/modules/demo_state.py": MODULE,
     "plugins/doc_fragments/attributes.py": FRAGMENT,
     "plugins/module_utils/_demo/plan.py": PLAN,
+    "plugins/module_utils/_inference/probe.py": f'{SPDX}"""Probe."""\nASPECTS = ("endpoint",)\n',
+    "tests/unit/plugins/module_utils/_inference/test_probe.py": TEST,
     "plugins/module_utils/_core/entry.py": f'{SPDX}"""Entry."""\n\n\ndef end(module):\n    module.exit_json()\n',
     "tests/unit/plugins/modules/test_demo_state.py": TEST,
     "tests/unit/plugins/module_utils/_demo/test_plan.py": TEST,
@@ -160,5 +163,6 @@ def write(root: Path) -> None:
     readme_file.write_text(readme.rendered(root / "roles" / "demo"), "utf-8")
     (root / readme.SHARED[1]).write_text(readme.rendered_guide(root), "utf-8")
     (root / readme.MATRIX).write_text(readme.rendered_matrix(root), "utf-8")
+    (root / readme.FAULTS).write_text(readme.rendered_faults(root), "utf-8")
     (root / readme.PORTS).write_text(readme.rendered_ports(root), "utf-8")
     (root / readme.CATALOGUE).write_text(readme.rendered_catalogue(root), "utf-8")

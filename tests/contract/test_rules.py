@@ -16,6 +16,7 @@ TASKS, HANDLERS = ROLE + "tasks/main.yml", ROLE + "handlers/main.yml"
 CONTROLS, DEFAULTS = ROLE + "meta/controls.yml", ROLE + "defaults/main.yml"
 PORTS = ROLE + "meta/ports.yml"
 PLAY, MODULE = "playbooks/demo.yml", "plugins/modules/demo_state.py"
+PROBING = "\n- name: Probe\n  nusy.dgx_spark.inference_probe: {url: x, role: demo}"
 UTILS = "plugins/module_utils/_demo/plan.py"
 
 # rule, file, old text ("" appends; None removes the file), new text, what the finding says
@@ -36,6 +37,7 @@ BREAKS = [
     ("readme_tables_are_current", CONTROLS, "severity: low", "severity: high", "run make docs"),
     ("readme_tables_are_current", CONTROLS, "rationale: Because.", "rationale: So.", "docs/controls.md: it is not"),
     ("readme_tables_are_current", PORTS, "reason: Because.", "reason: So.", "docs/guides/ports.md: its table"),
+    ("readme_tables_are_current", "docs/guides/serving.md", "| `busy` |", "| `lazy` |", "not what the probe knows"),
     ("readme_tables_are_current", ROLE + "README.md", "<!-- end controls -->", "", "no place"),
     ("variables_carry_the_name_of_their_role", ROLE + "vars/main.yml", "__demo_x", "__x", "__x"),
     ("variables_carry_the_name_of_their_role", DEFAULTS, "demo_items", "items", "items"),
@@ -61,6 +63,7 @@ BREAKS = [
     ("catalogues_are_valid", CONTROLS, "--tags demo", "--tags other", "names the tag other"),
     ("catalogue_is_what_the_role_ensures", TASKS, "demo/file", "demo/other", "demo/other is ensured"),
     ("catalogue_is_what_the_role_ensures", TASKS, "files: [{path: /etc/demo}]", "packages: [x]", "demo/file_extra is in"),
+    ("catalogue_is_what_the_role_ensures", TASKS, "", PROBING, "demo/endpoint is ensured"),
     ("catalogue_is_what_the_role_ensures", CONTROLS, "id: demo/file\n", "id: demo/x\n", "demo/x is in"),
     ("ports_are_published", PORTS, None, "", "does not publish demo_port"),
     ("ports_are_published", PORTS, "demo_port }}", "demo_prot }}", "reads demo_prot"),

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._access import firewall, guard
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines import texts as engines
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard import parse, texts
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._llama.subject import program as llama
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 2.0
@@ -45,10 +47,17 @@ def memory_guard() -> list[Service]:
     ]
 
 
+def of_engines() -> list[Service]:
+    """With a start in the place of the one that each engine brings in its drop-in."""
+    started = "\n[Service]\nExecStart=/bin/true\n"
+    return [Service("llama@main.service", engines.template(llama("nusy")) + started)]
+
+
 # Source that has the text of a service → what it writes.
 SHIPPED: Mapping[str, Callable[[], list[Service]]] = {
     "plugins/module_utils/_access/firewall.py": lambda: [Service(firewall.UNIT, firewall.SERVICE)],
     "plugins/module_utils/_guard/texts.py": memory_guard,
+    "plugins/module_utils/_engines/texts.py": of_engines,
     "plugins/module_utils/_access/guard.py": lambda: [Service(f"{guard.NAME}.service", guard.SERVICE, 9.6, UNDOING)],
 }
 
@@ -66,11 +75,15 @@ def exposure(service: Service, directory: Path) -> float:
 
 
 def sources() -> set[str]:
-    """Files that write a service: a line that begins with ExecStart and names a program."""
-    files = [path for part in ("plugins", "roles") for path in (ROOT / part).rglob("*") if path.suffix != ".md"]
+    """Files that write a service: a line or text that begins with ExecStart and names a program."""
+    files = [
+        path for part in ("plugins", "roles") for path in (ROOT / part).rglob("*") if path.suffix not in (".md", ".pyc")
+    ]
     texts = {path: path.read_text("utf-8", "replace") for path in files if path.is_file()}
     return {
-        str(path.relative_to(ROOT)) for path, text in texts.items() if re.search(r"(?m)^ *ExecStart=[^\s\"']", text)
+        str(path.relative_to(ROOT))
+        for path, text in texts.items()
+        if re.search(r"(?m)(?:^ *|f\")ExecStart=[^\s\"']", text)
     }
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write the variable and control tables of every role's README, the tables of shared variables and of published
-ports and the catalogue of all controls, from the specs; and the version matrix from its rows.
+ports and the catalogue of all controls, from the specs; the version matrix from its rows; the faults of endpoints from
+what the probe knows.
 
 usage: readme.py        The tables stand between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
@@ -19,12 +20,15 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "collections"))
 
+import presets
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference.faults import KINDS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import CDI_0_7, FOUNDERS, SPARK, named
 
 MATRIX = "docs/version-matrix.md"
+MODELS = "docs/guides/choosing-a-model.md"
 SHARED = ("meta/argument_specs.yml", "docs/guides/inventory.md")
-CATALOGUE, PORTS = "docs/controls.md", "docs/guides/ports.md"
+CATALOGUE, PORTS, FAULTS = "docs/controls.md", "docs/guides/ports.md", "docs/guides/serving.md"
 SEVERITIES = ("critical", "high", "medium", "low", "info")
 
 
@@ -135,16 +139,29 @@ def catalogue(controls: Mapping[str, list[Mapping[str, Any]]]) -> str:
     return "\n".join(parts)
 
 
+def rendered_faults(root: Path) -> str:
+    """The guide to serving, with every fault that the probe knows."""
+    lines = ["| Kind | Wanted | Why it matters | What to do |", "|---|---|---|---|"]
+    lines += [f"| `{kind}` | {one.wanted} | {one.why} | {one.fix} |" for kind, one in KINDS.items()]
+    return _filled(root / FAULTS, faults="\n".join(lines))
+
+
+def rendered_models(root: Path) -> str:
+    return _filled(root / MODELS, presets=presets.table(root), sums=presets.sums(root))
+
+
 def rendered_ports(root: Path) -> str:
     """The guide to ports, with what roles publish now."""
     lines = ["| Service | Ports | Bind | Peers | Why |", "|---|---|---|---|---|"]
     for path in sorted(root.glob("roles/*/meta/ports.yml")):
         for one in yaml.safe_load(path.read_text("utf-8"))["ports"]:
             # What is computed of a variable is shown as the variable.
-            words = (", ".join(map(str, one["ports"])), one.get("bind", "loopback"), ", ".join(one.get("peers", [])))
-            ports, bind, peers = (re.sub(r"\{\{ *(.*?) *\}\}", r"`\1`", str(word)) or "–" for word in words)
+            ports = one["ports"] if isinstance(one["ports"], list) else [one["ports"]]
+            words = (", ".join(map(str, ports)), one.get("bind", "loopback"), ", ".join(one.get("peers", [])))
+            numbers, bind, peers = (re.sub(r"\{\{ *(.*?) *\}\}", r"`\1`", str(word)) or "–" for word in words)
             service = f"{path.parents[1].name}/{one['service']}"
-            lines.append(f"| `{service}` | {ports} | {bind} | {peers} | {plain(one['reason'])} |")
+            numbers = numbers.replace("|", "\\|")  # of a filter, and not of the table
+            lines.append(f"| `{service}` | {numbers} | {bind} | {peers} | {plain(one['reason'])} |")
     return _filled(root / PORTS, ports="\n".join(lines))
 
 
@@ -169,6 +186,8 @@ def main() -> int:
         (ROOT / MATRIX, rendered_matrix, ROOT),
         (ROOT / CATALOGUE, rendered_catalogue, ROOT),
         (ROOT / PORTS, rendered_ports, ROOT),
+        (ROOT / FAULTS, rendered_faults, ROOT),
+        (ROOT / MODELS, rendered_models, ROOT),
     ):
         try:
             text = render(source)

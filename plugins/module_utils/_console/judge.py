@@ -18,6 +18,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import C
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.subject import MODULE as CUDA
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard.subject import MODULE as MEMORY
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._llama.subject import MODULE as LLAMA
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.subject import MODULE as MODELS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.subject import MODULE as NVIDIA
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.subject import MODULE as PTXAS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.subject import MODULE as RUNTIME
@@ -27,10 +29,27 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.subject impo
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning.subject import MODULE as TUNING
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._updates.subject import MODULE as UPDATES
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.subject import MODULE as VENV
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.subject import MODULE as VLLM
 
 # Every module that ensures something, by its name.
 SUBJECTS: dict[str, Ensuring] = {
-    one.module: one for one in (ACCESS, CUDA, STATE, LAUNCHERS, MEMORY, NVIDIA, PTXAS, RUNTIME, TUNING, UPDATES, VENV)
+    one.module: one
+    for one in (
+        ACCESS,
+        CUDA,
+        STATE,
+        LAUNCHERS,
+        LLAMA,
+        MEMORY,
+        MODELS,
+        NVIDIA,
+        PTXAS,
+        RUNTIME,
+        TUNING,
+        UPDATES,
+        VENV,
+        VLLM,
+    )
 }
 # The six specs of the Bootstrap suite, as they are numbered there.
 SPECS = ("prereqs", "cuda_toolchain", "vllm_venv", "vllm_runtime", "ptxas", "launchers")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one way of a module that ensures something: the only place that knows about check mode.
 
-A module that only looks ends with ``exit_json`` by itself; every error goes through ``fail``.
+A module that only looks ends with ``exit_json`` by itself, or with ``report`` if what it found can be wrong; every
+error goes through ``fail``.
 
 observe → plan → (real run only: apply → observe → plan, which must be empty → settle). A run
 that leaves something to do fails with ``did not converge``: idempotence is tested on every run.
@@ -236,6 +237,14 @@ def left_by_failure(subject: Subject, found: Plan, reader: Reader) -> list[dict[
         else control.as_dict()
         for control in found.controls
     ]
+
+
+def report(module: Module, result: dict[str, object], wrong: SparkError | None, redact: Redactor) -> None:
+    """End a module that only looks. Nobody repairs what is ``wrong``: a check tells it, a real run must not go on."""
+    if wrong and not module.check_mode:
+        fail(module, wrong, redact, result)
+    else:
+        module.exit_json(**_redacted(redact, result))
 
 
 def fail(

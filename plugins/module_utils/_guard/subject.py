@@ -16,7 +16,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard import model, observe, plan
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard.parse import ARGUMENT_SPEC, guard
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.budget import budget
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import units
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import starts
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
 
 
@@ -42,8 +42,8 @@ def ensure_memory(params: Mapping[str, Any]) -> Composed:
 
 def restart_engine(step: Step, reader: Reader, writer: Writer) -> None:
     """With the drop-ins that were just written: what waits for the end of a document comes too late for a slice."""
-    units.reload_manager(step, reader, writer)
-    units.change(Step("restart_unit", step.target), reader, writer)
+    starts.reload_manager(step, reader, writer)
+    starts.change(Step("restart_unit", step.target), reader, writer)
 
 
 def set_value(step: Step, _reader: Reader, writer: Writer) -> None:

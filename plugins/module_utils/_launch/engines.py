@@ -21,9 +21,11 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.model impo
 
 @dataclass(frozen=True)
 class Launcher:
-    """program: the name in paths.env of what is executed. needs: others that must be there for it.
+    """program: the name in paths.env of what is executed; own_program: instead of it, where that is there.
+    needs: others that must be there for it.
 
     reserved: options of the engine that may not be given after ``--``, since the launcher answers for them.
+    key: the variable in which it takes the API key of its unit.
     """
 
     name: str
@@ -35,6 +37,11 @@ class Launcher:
     checks: Callable[[Namespace, Site], Iterator[Check]]
     own: Callable[[Namespace], Mapping[str, str]] = field(default=lambda _given: {})
     reserved: tuple[str, ...] = ()
+    key: str = ""
+    own_program: str = ""
+
+    def executed(self, site: Site) -> str:
+        return self.own_program if self.own_program in site.paths else self.program
 
 
 # --- vLLM -------------------------------------------------------------------------------------
@@ -79,13 +86,15 @@ def _vllm_node(given: Namespace, site: Site) -> list[str]:
 
 def _vllm_checks(given: Namespace, site: Site) -> Iterator[Check]:
     yield conditions.model(given.model, site)
-    yield conditions.memory(*_budget(given, site), site)
-    yield conditions.gpu(site, shared=given.share_gpu)
+    if not given.replacing:
+        yield conditions.memory(*_budget(given, site), site)
+        yield conditions.gpu(site, shared=given.share_gpu)
 
 
 def _vllm_serve_checks(given: Namespace, site: Site) -> Iterator[Check]:
     yield from _vllm_checks(given, site)
-    yield conditions.port(given.host, given.port, "--port")
+    if not given.replacing:
+        yield conditions.port(given.host, given.port, "--port")
 
 
 def _vllm_node_checks(given: Namespace, site: Site) -> Iterator[Check]:
@@ -234,19 +243,21 @@ def _node_address(given: Namespace) -> dict[str, str]:
 def _llama(given: Namespace, site: Site) -> list[str]:
     # Through the folder that the link leads to now: a Python started through a link looks for its
     # modules through it, and would find others when a new generation takes its place.
-    folder, name = os.path.split(site.paths["PY_BIN"])
+    folder, name = os.path.split(site.paths[LAUNCHERS["llama-serve"].executed(site)])
     return [
         *(f"{os.path.realpath(folder)}/{name}", "-I", "-B", site.suite, "llama-server"),
         *("--model", given.model, "--host", given.host, "--port", str(given.port)),
         *(["--alias", given.served_model_name] if given.served_model_name else []),
-        *("--ctx-size", str(given.max_model_len)),
+        *("--ctx-size", str(given.max_model_len), "--parallel", str(given.max_num_seqs)),
+        *(["--threads", str(given.threads)] if given.threads else []),
         *given.engine,
     ]
 
 
 def _llama_checks(given: Namespace, site: Site) -> Iterator[Check]:
     yield conditions.model(given.model, site)
-    yield conditions.port(given.host, given.port, "--port")
+    if not given.replacing:
+        yield conditions.port(given.host, given.port, "--port")
 
 
 def _add_llama(parser: ArgumentParser) -> None:
@@ -255,6 +266,8 @@ def _add_llama(parser: ArgumentParser) -> None:
     parser.add_argument("--host", type=options.address, default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=options.port, default=8080, help="port to listen on")
     parser.add_argument("--max-model-len", type=options.positive, default=4096, help="longest context, in tokens")
+    parser.add_argument("--max-num-seqs", type=options.positive, default=1, help="requests answered at once")
+    parser.add_argument("--threads", type=options.positive, help="processors to compute with; default: all")
 
 
 _OF_LLAMA = (
@@ -266,6 +279,10 @@ _OF_LLAMA = (
     "-a",
     "--ctx-size",
     "-c",
+    "--parallel",
+    "-np",
+    "--threads",
+    "-t",
     "--api-key",
     "--hf-token",
     "-hft",
@@ -276,12 +293,12 @@ LAUNCHERS = {
     for launcher in (
         Launcher(
             "vllm-serve", "vLLM on one node", "VLLM_BIN", ("NVIDIA_SMI_BIN",),
-            _add_vllm, _vllm_serve, _vllm_serve_checks, reserved=_OF_VLLM,
+            _add_vllm, _vllm_serve, _vllm_serve_checks, reserved=_OF_VLLM, key="VLLM_API_KEY",
         ),
         Launcher(
             "vllm-node", "one node of a vLLM on several, without Ray", "VLLM_BIN", ("NVIDIA_SMI_BIN",),
             _add_vllm_node, _vllm_node, _vllm_node_checks, _node_address,
-            (*_OF_VLLM, "--pipeline-parallel-size", "-pp"),
+            (*_OF_VLLM, "--pipeline-parallel-size", "-pp"), "VLLM_API_KEY",
         ),
         Launcher(
             "ray-head", "the head of a Ray cluster", "RAY_BIN", (),
@@ -293,7 +310,7 @@ LAUNCHERS = {
         ),
         Launcher(
             "llama-serve", "llama.cpp on one node", "PY_BIN", (),
-            _add_llama, _llama, _llama_checks, reserved=_OF_LLAMA,
+            _add_llama, _llama, _llama_checks, reserved=_OF_LLAMA, key="LLAMA_API_KEY", own_program="LLAMA_PY_BIN",
         ),
     )
 }  # fmt: skip

@@ -26,6 +26,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--port", type=options.port, default=8080)
     parser.add_argument("--alias", default="")
     parser.add_argument("--ctx-size", type=options.positive, default=4096)
+    parser.add_argument("--parallel", type=options.positive, default=1)
+    parser.add_argument("--threads", type=options.positive)
     given = parser.parse_args(list(words))
     try:
         library = importlib.import_module("xllamacpp")
@@ -42,7 +44,11 @@ def main(words: Sequence[str]) -> int:
     params.model.path = given.model
     params.hostnames = [given.host]
     params.port = given.port
-    params.n_ctx = given.ctx_size
+    # llama.cpp divides its context among those that it answers at once.
+    params.n_ctx = given.ctx_size * given.parallel
+    params.n_parallel = given.parallel
+    if given.threads:
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = given.threads
     params.model_alias = {given.alias or os.path.basename(given.model)}
     params.endpoint_metrics = True
     # Not on the command line, which everybody can see.

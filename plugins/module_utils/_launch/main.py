@@ -14,6 +14,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch import options, site
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch.engines import LAUNCHERS, Launcher
@@ -28,6 +29,8 @@ def main(name: str, words: Sequence[str], caller: Mapping[str, str], suite: str 
     launcher = LAUNCHERS[name]
     given = _options(launcher, words)
     found = site.look(given.paths, given.environment or site.ENVIRONMENTS, caller, suite)
+    key, credential = site.api_key(caller)
+    found = replace(found, checks=(*found.checks, *([credential] if credential else [])))
     checks = checked(launcher, given, found)
     if given.check:
         return _report(checks)
@@ -39,7 +42,8 @@ def main(name: str, words: Sequence[str], caller: Mapping[str, str], suite: str 
             )
             return CONFIGURATION
     command = launcher.command(given, found)
-    environment = found.environment(launcher.program, launcher.own(given))
+    environment = found.environment(launcher.executed(found), launcher.own(given))
+    environment.update({launcher.key: key} if launcher.key and key else {})
     if given.print:
         for variable, value in site.shown(environment).items():
             options.say(f"{variable}={shlex.quote(value)}")
@@ -63,7 +67,7 @@ def checked(launcher: Launcher, given: Namespace, found: Site) -> Iterator[Check
     yield from found.checks
     if any(check.problem for check in found.checks if check.name == "paths"):
         return
-    programs = [site.binary(found, name) for name in (launcher.program, *launcher.needs)]
+    programs = [site.binary(found, name) for name in (launcher.executed(found), *launcher.needs)]
     yield from programs
     if not any(check.problem for check in (*found.checks, *programs)):
         yield from launcher.checks(given, found)
@@ -85,6 +89,9 @@ def _options(launcher: Launcher, words: Sequence[str]) -> Namespace:
     parser = options.Parser(launcher.name, f"Start {launcher.summary}. Options of the engine follow after --.")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="say what holds and what does not; start nothing")
+    parser.add_argument(
+        "--replacing", action="store_true", help="with --check: leave out what the engine that runs now still holds"
+    )
     mode.add_argument("--print", action="store_true", help="print environment and command line; start nothing")
     parser.add_argument("--paths", default=site.PATHS, metavar="FILE", help=f"default {site.PATHS}")
     parser.add_argument(

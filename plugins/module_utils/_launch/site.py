@@ -29,6 +29,8 @@ HANDED_ON = (
     "NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "TMPDIR", "WATCHDOG_PID", "WATCHDOG_USEC", "XDG_RUNTIME_DIR",
 )  # fmt: skip
 SECRETS = ("HF_TOKEN", "VLLM_API_KEY", "LLAMA_API_KEY")
+# Name of the credential that a unit gives its engine (LoadCredential=), systemd.exec(5).
+API_KEY = "api-key"
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?:^|_)KEY(?:$|_)|API_?KEY", re.IGNORECASE)
 
 
@@ -84,6 +86,31 @@ def look(paths_file: str, environments: Iterable[str], caller: Mapping[str, str]
         role = "role ptxas" if os.path.basename(path) == "ptxas.env" else "role vllm_runtime"
         checks.append(_file(f"environment {os.path.basename(path)}", path, problem, role))
     return Site(paths_file, paths, variables, caller, suite, tuple(checks))
+
+
+def api_key(caller: Mapping[str, str]) -> tuple[str, Check | None]:
+    """The credential of the unit, and whether it is one; neither where the unit has none.
+
+    One that is empty or of two lines would leave the engine open, or with another key than its clients have.
+    """
+    folder = caller.get("CREDENTIALS_DIRECTORY", "")
+    if not folder:
+        return "", None
+    path, problem, key = f"{folder}/{API_KEY}", "", ""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            key = handle.read().rstrip("\n")
+        if not key or not key.isprintable() or key != key.strip():
+            problem, key = f"{path} is not one line of text", ""
+    except FileNotFoundError as error:
+        if os.path.isdir(folder):
+            return "", None
+        # A manager that could not give what it says must not end in an engine that is open.
+        problem = f"{folder}: {error.strerror}"
+    except (OSError, UnicodeError) as error:
+        problem = f"{path}: {getattr(error, 'strerror', None) or 'no text'}"
+    why = "an engine without it would answer everybody who reaches its port"
+    return key, Check("api key", path, problem, why, "write one line into the file that LoadCredential= names")
 
 
 def binary(site: Site, name: str) -> Check:

@@ -71,6 +71,11 @@ def plan(
     return Plan(total, parts, found)
 
 
+def shares(engines: object) -> dict[str, int]:
+    """Of engines that ``plan`` took: how many nodes each of them wants."""
+    return {entry["name"]: entry.get("nodes", 1) for entry in engines} if isinstance(engines, Sequence) else {}
+
+
 def _engine(at: str, given: object) -> Engine:
     if not isinstance(given, Mapping):
         raise _wrong(at, "a mapping", given)

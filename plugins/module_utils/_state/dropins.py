@@ -87,7 +87,8 @@ def overrides(
 
 def _undoes(reader: Reader, their: Setting, our: Setting) -> bool:
     section, directive, value = their
-    if (section, directive) != our[:2] or directive in DEPENDENCIES:
+    # The same again undoes nothing: two roles may want it.
+    if (section, directive) != our[:2] or directive in DEPENDENCIES or (value == our[2] and directive not in LISTS):
         return False
     if directive not in LISTS or not (our[2] and value):
         return directive not in LISTS or bool(our[2])

@@ -123,6 +123,8 @@ class Unit:
     """None means: not managed. ``restart_on``: files whose change makes a running unit stale.
 
     ``alternatives``: units that do as well; the one that is there is the one that is judged.
+    rollback: when it does not start with changed files of this document, the former ones come back.
+    trial: a command that must succeed before it is stopped for that.
     """
 
     name: str
@@ -134,6 +136,8 @@ class Unit:
     dropins: tuple[tuple[str, str], ...] = ()
     restart_on: tuple[str, ...] = ()
     on_change: str = "restart"
+    rollback: bool = False
+    trial: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

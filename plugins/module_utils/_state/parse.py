@@ -137,6 +137,8 @@ CONTROL_OPTIONS: dict[str, Any] = {
         dropins={"type": "dict", "default": {}},
         restart_on=_names(),
         on_change={"type": "str", "choices": ["restart", "reload", "none"], "default": "restart"},
+        rollback=_NO,
+        trial=_names(),
     ),
     "assertions": _list(
         name=_NEEDED,
@@ -375,6 +377,12 @@ def _unit(entry: Mapping[str, Any], at: str) -> Unit:
     if any(UNIT.fullmatch(part) is None for part in (name, *others)):
         expected = "a full unit name such as chrony.service, or name | alternative"
         raise _wrong(f"{at}.name", expected, entry["name"], "systemctl would take it for another unit")
+    if entry["rollback"] and entry["on_change"] != "restart":
+        why = "what does not start with a file is found by a start"
+        raise _wrong(f"{at}.rollback", "on_change: restart beside it", entry["on_change"], why)
+    if entry["trial"] and not (entry["rollback"] and entry["trial"][0].startswith("/")):
+        expected = "a program by its absolute path, of a unit with rollback"
+        raise _wrong(f"{at}.trial", expected, " ".join(entry["trial"]), "it would run another program, or none")
     return Unit(
         name=name,
         alternatives=tuple(others),
@@ -385,6 +393,8 @@ def _unit(entry: Mapping[str, Any], at: str) -> Unit:
         dropins=tuple(sorted((str(name), text) for name, text in entry["dropins"].items())),
         restart_on=tuple(_path(path, f"{at}.restart_on[{i}]") for i, path in enumerate(entry["restart_on"])),
         on_change=entry["on_change"],
+        rollback=entry["rollback"],
+        trial=tuple(entry["trial"]),
     )
 
 

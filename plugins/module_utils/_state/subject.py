@@ -36,6 +36,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     probes,
     record,
     settings,
+    starts,
     sysfs,
     systems,
     units,
@@ -93,6 +94,7 @@ class EnsureState:
             ((control, file) for control, owned in self._files.items() for file in owned),
             (file for c in document.controls if c.id in document.skipped for file in claims.files_of(c, document.role)),
         )
+        self._started = starts.Units(document.role, self._units, frozenset(self._wholes))
 
     # --- looking ---
 
@@ -284,15 +286,16 @@ class EnsureState:
             )
         # What runs now, before any of its files changes: a run that is killed leaves its restarts to the next.
         with doing(f"a note of what the units of {self.title} run with"):
-            units.remember(reader, writer, role=self.document.role, declared=self._units)
+            starts.remember(reader, writer, self._started)
         with doing(f"a record of what {self.title} takes"):
             taken = {step.target for step in plan.steps if step.action in TAKES}
             taken |= {accounts.owned(step.target) for step in plan.steps if step.action == "add_user"}
             taken |= self._begun(plan)
             record.take(self.document, record.read(reader, self.document.role), taken, reader, writer)
         carry_out(plan.steps, self._actions(), reader, writer)
-        started = (step.target for step in plan.steps if step.action in ("start_unit", "restart_unit"))
-        units.survived(unique(started), writer)
+        started = unique(step.target for step in plan.steps if step.action in ("start_unit", "restart_unit"))
+        # One that can go back has been proven at once.
+        starts.survived([name for name in started if not self._started.undoable(name)], writer)
 
     def _begun(self, plan: Plan) -> set[str]:
         planned = {(step.action, step.target) for step in plan.steps}
@@ -335,9 +338,9 @@ class EnsureState:
             "unmount": mounts.unmount,
             "remount": mounts.remount,
             "own_root": partial(mounts.own_root, confirmed=confirmed),
-            "reload_manager": units.reload_manager,
-            **dict.fromkeys(units.VERBS, units.change),
-            **dict.fromkeys(units.STARTS, partial(units.start, role=document.role, declared=self._units)),
+            "reload_manager": starts.reload_manager,
+            **dict.fromkeys(units.VERBS, starts.change),
+            **dict.fromkeys(units.STARTS, partial(starts.start, units=self._started)),
             **self._own,
         }
 
@@ -347,7 +350,7 @@ class EnsureState:
             raise systems.cannot_have(self.title, self._unfit)
         if reader.is_root():
             with doing(f"a note of what the units of {self.title} run with"):
-                units.remember(reader, writer, role=self.document.role, declared=self._units)
+                starts.remember(reader, writer, self._started)
         open_ends = [control for control in left.controls if control.unmet]
         if not open_ends and reader.is_root():
             with doing(f"a record of what was applied for {self.title}"):

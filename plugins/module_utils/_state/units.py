@@ -10,15 +10,12 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import hazards, started
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.dropins import overrides, settings
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
@@ -52,12 +49,10 @@ PROPERTIES = (
 )
 VERBS = ("enable_unit", "disable_unit", "mask_unit", "unmask_unit", "stop_unit")
 STARTS = ("start_unit", "restart_unit", "reload_unit")
+# Podman's generator makes a service of each file in it whenever systemd reads its files: podman-systemd.unit(5).
+QUADLETS = "/etc/containers/systemd/"
 TRUE = frozenset(("1", "yes", "y", "true", "t", "on"))  # systemd.syntax(7)
 FAILED_CONDITION = re.compile(r": ((?:Condition|Assert)\w+=.*) failed\.$", re.MULTILINE)
-# A stop may take TimeoutStopSec (90 s) and a start TimeoutStartSec (90 s) by systemd's defaults.
-CHANGE_SECONDS = 300.0
-# systemd calls a simple service started before its program has run: time to fail in.
-SETTLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -229,7 +224,8 @@ def _judge(unit: Unit, seen: Seen, world: World, sheet: Sheet, changing: Collect
     unit = replace(unit, name=_present(unit, seen))
     found = seen.units[unit.name]
     key = f"unit {unit.name}"
-    redefined = not {file.path for file in every}.isdisjoint(changing)
+    quadlets = {path for path in unit.restart_on if path.startswith(QUADLETS)}
+    redefined = not quadlets.union(file.path for file in every).isdisjoint(changing)
     for path, directive in found.foreign:
         sheet.differs(f"{key}: {directive}", f"overridden by {path}", "as declared", f"{path} overrides {directive}")
         if world.allows(sheet, "path", path):
@@ -237,7 +233,7 @@ def _judge(unit: Unit, seen: Seen, world: World, sheet: Sheet, changing: Collect
             redefined = True
     for doubt in found.unclear:
         sheet.cannot_see(doubt.reason)
-    there = found.load not in ("not-found", "") or unit.content is not None
+    there = found.load not in ("not-found", "") or unit.content is not None or not quadlets.isdisjoint(changing)
     if not there and not world.installing and (unit.enabled or unit.active):
         world.relies(sheet, f"unit {unit.name} is brought by a package or another role")
     if redefined or found.needs_reload:
@@ -283,7 +279,7 @@ def _judge(unit: Unit, seen: Seen, world: World, sheet: Sheet, changing: Collect
             sheet.will("stop_unit", unit.name)
         elif not changed or unit.on_change == "none":
             sheet.will("start_unit", unit.name)
-    older, unclear = _older(unit, own, seen, changing)
+    older, unclear = debts(unit, own, seen, changing)
     if older:
         sheet.differs(f"{key}: running", f"with an older {', '.join(older)}", "with the one on disk")
     # Restart also where a start would do: installing the package may start it with its own configuration.
@@ -308,7 +304,7 @@ def _ends(found: SeenUnit, written: Sequence[File]) -> bool:
     return kind == "oneshot" and remains.lower() not in TRUE
 
 
-def _older(
+def debts(
     unit: Unit, own: Sequence[str], seen: Seen, changing: Collection[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Files that are newer on disk than in the running unit, but for those this run changes anyway;
@@ -361,92 +357,3 @@ def _as_wanted(state: str, *, enabled: bool) -> bool:
     if not enabled:
         return state not in ("enabled", "enabled-runtime", "linked", "linked-runtime")
     return state in ("enabled", "static", "alias", "generated", "indirect")
-
-
-# --- doing --------------------------------------------------------------------------------
-
-
-def change(step: Step, _reader: Reader, writer: Writer) -> None:
-    """``<verb>_unit`` is systemctl's verb."""
-    verb = step.action.removesuffix("_unit")
-    # A mask may end at the next boot, or not, or be there in both ways.
-    for options in ((), ("--runtime",)) if verb == "unmask" else ((),):
-        argv = [SYSTEMCTL, verb, *options, "--", step.target]
-        _check(writer.run(argv, timeout=CHANGE_SECONDS), step.target, writer)
-
-
-def reload_manager(_step: Step, _reader: Reader, writer: Writer) -> None:
-    _check(writer.run([SYSTEMCTL, "daemon-reload"], timeout=CHANGE_SECONDS), "", writer)
-
-
-def start(step: Step, reader: Reader, writer: Writer, *, role: str, declared: Sequence[Unit]) -> None:
-    """Start, restart or reload, and note with what: what was there before, for it may change meanwhile."""
-    paths = [path for unit, own in _called(step.target, declared) for path in (*own, *unit.restart_on)]
-    before = started.observe(reader, role, paths)
-    change(step, reader, writer)
-    if paths:
-        done = reader.run([SYSTEMCTL, "show", "--no-pager", "--property=InvocationID", "--", step.target], timeout=30)
-        invocation = parse_show(done.out)[0].get("InvocationID", "") if done.ok else ""
-        note = started.Note(invocation, before.known(paths))
-        started.write(reader, writer, role, before.notes, {**before.notes.units, step.target: note})
-
-
-def remember(reader: Reader, writer: Writer, *, role: str, declared: Sequence[Unit]) -> None:
-    """Note with what each unit runs, as far as nothing says that it runs with something older, or may.
-
-    One that is met for the first time is taken to run with what is there. One that does not run gets a
-    note, too: a package of this run may start it before its files are written.
-    """
-    seen = observe(reader, role, declared)
-    if isinstance(seen, Unknown):
-        return
-    # Those of units that are skipped this time, or not declared any more, stay as they are.
-    notes = dict(seen.started.notes.units)
-    for name, found in seen.units.items():
-        units = _called(name, declared)
-        owing = any(any(_older(unit, own, seen, ())) for unit, own in units)
-        paths = [path for unit, own in units for path in (*own, *unit.restart_on)]
-        if paths and not (name in notes and (owing or not found.is_active)):
-            invocation = found.invocation if found.is_active else ""
-            notes[name] = started.Note(invocation, seen.started.known(paths))
-    started.write(reader, writer, role, seen.started.notes, notes)
-
-
-def _called(name: str, declared: Sequence[Unit]) -> list[tuple[Unit, tuple[str, ...]]]:
-    """What is declared of the unit of this name that its files matter to, and its own files."""
-    return [
-        (replace(unit, name=name), own_files(unit, declared))
-        for unit in declared
-        if name in (unit.name, *unit.alternatives) and unit.on_change != "none" and not is_template(name)
-    ]
-
-
-def survived(started: Sequence[str], writer: Writer) -> None:
-    """After all starts: none of them died at once. Raises NodeError with the end of its log."""
-    if not started:
-        return
-    time.sleep(SETTLE_SECONDS)
-    done = writer.run([SYSTEMCTL, "show", "--no-pager", "--property=ActiveState,SubState", "--", *started], timeout=30)
-    for name, block in zip(started, parse_show(done.out), strict=False):
-        if block.get("ActiveState") == "failed" or block.get("SubState", "").startswith("auto-restart"):
-            _fail(f"{name} to keep running", "it ended right after its start", name, writer)
-
-
-def _check(done: Completed, unit: str, writer: Writer) -> None:
-    if not done.ok:
-        _fail(f"{' '.join(done.argv[1:])} to succeed", f"it {done.ending}: {one_line(done.said())}", unit, writer)
-
-
-def _fail(wanted: str, found: str, unit: str, writer: Writer) -> NoReturn:
-    log = (
-        writer.run(["/usr/bin/journalctl", "--no-pager", "--quiet", "--lines=5", "--output=cat", f"--unit={unit}"])
-        if unit
-        else None
-    )
-    raise NodeError(
-        "units.failed",
-        wanted=wanted,
-        found=found + (f"; its log ends: {one_line(log.out, 600)}" if log and log.out.strip() else ""),
-        why="the service is not in the declared state",
-        fix=f"look at: systemctl status {unit}; journalctl -u {unit}" if unit else "look at: systemctl status",
-    )

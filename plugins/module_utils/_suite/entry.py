@@ -12,6 +12,9 @@ import os
 import sys
 
 STATE = "spark-ensure-state"
+MODELS = "spark-models"
+# What units of engines run before they count as started, and before they are stopped.
+PROBES = ("engine-ready", "engine-drain")
 # Run by a launcher under the Python of the virtual environment.
 SERVER = "llama-server"
 
@@ -43,7 +46,7 @@ def _main(release: str) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")  # words and paths are bytes
     suite = os.path.realpath(sys.argv[0])
     name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
-    known = (*sorted(LAUNCHERS), STATE, SERVER)
+    known = (*sorted(LAUNCHERS), *PROBES, STATE, MODELS, SERVER)
     if name not in known and words:
         name, *words = words
     if words[:1] == ["--version"] or name == "--version":
@@ -57,9 +60,17 @@ def _main(release: str) -> int:
         from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch.llama_server import main as serve
 
         return serve(words)
+    if name in PROBES:
+        from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.ready import main as probe
+
+        return probe(name, words, os.environ)
     if name == STATE:
         from ansible_collections.nusy.dgx_spark.plugins.module_utils._console.main import main as state
 
         return state(words)
+    if name == MODELS:
+        from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.tool import main as models
+
+        return models(words)
     sys.stderr.write(f"{suite}: {name!r} is none of {', '.join(known)}\n")
     return 64

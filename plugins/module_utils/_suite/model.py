@@ -78,6 +78,11 @@ class Tools:
     def suite(self) -> str:
         return f"{self.folder}/spark.pyz"
 
+    @property
+    def models_tool(self) -> str:
+        """Beside the other tool for people."""
+        return f"{os.path.dirname(self.state_tool)}/spark-models"
+
 
 def tools(params: Mapping[str, Any]) -> Tools:
     """Raises InputError."""

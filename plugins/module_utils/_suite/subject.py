@@ -28,6 +28,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     Link,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite import model
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.entry import PROBES
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.model import Tools, digest_of, tools
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.prove import Proof, prove_all
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.systemd import environment_text, parse_environment
@@ -88,7 +89,9 @@ def _controls(wanted: Tools, proofs: Mapping[str, Proof], reader: Reader) -> lis
     # What is not as it was made is not run: who changed it would run it as root.
     program = [_runs(wanted, reader)] if suite.state == "in_sync" else []
     links = [Link(f"{wanted.folder}/{name}", os.path.basename(wanted.suite)) for name in wanted.launchers]
-    links.append(Link(wanted.state_tool, wanted.suite))
+    # Units of engines name them, whichever launcher they start.
+    links += [Link(f"{wanted.folder}/{name}", os.path.basename(wanted.suite)) for name in PROBES]
+    links += [Link(path, wanted.suite) for path in (wanted.state_tool, wanted.models_tool)]
     return [
         *found,
         # What follows from what is found says what was declared: when that one moves, the node did.

@@ -18,7 +18,17 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.judge imp
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.matrix import ROWS
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.ports import NAME as SERVICE
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.ports import OPTIONS as PORTS
-from readme import CATALOGUE, MATRIX, rendered, rendered_catalogue, rendered_guide, rendered_matrix, rendered_ports
+from readme import (
+    CATALOGUE,
+    FAULTS,
+    MATRIX,
+    rendered,
+    rendered_catalogue,
+    rendered_faults,
+    rendered_guide,
+    rendered_matrix,
+    rendered_ports,
+)
 from readme import PORTS as PORTS_GUIDE
 from readme import SHARED as SHARED_TABLE
 
@@ -44,16 +54,21 @@ FACTS = {"nusy.dgx_spark.spark_facts", "setup", "gather_facts"}
 MOST_CALLS = 2
 TAKEN = {"ansible", "spark"}
 MAGIC = {"group_names", "inventory_hostname", "play_hosts", "playbook_dir", "role_name"}
+# Judges the role that it is told, by aspects that are listed there.
+PROBE, PROBED = "nusy.dgx_spark.inference_probe", "plugins/module_utils/_inference/probe.py"
 # Modules that judge the controls of their role themselves, and where these are listed.
 JUDGES = {
     "nusy.dgx_spark.access": "plugins/module_utils/_access/model.py",
     "nusy.dgx_spark.cuda_toolchain": "plugins/module_utils/_cuda/model.py",
     "nusy.dgx_spark.kernel_tuning": "plugins/module_utils/_tuning/model.py",
     "nusy.dgx_spark.launchers": "plugins/module_utils/_suite/model.py",
+    "nusy.dgx_spark.llama_cpp": "plugins/module_utils/_llama/subject.py",
     "nusy.dgx_spark.nvidia_toolkit": "plugins/module_utils/_nvidia/model.py",
     "nusy.dgx_spark.memory_guard": "plugins/module_utils/_guard/model.py",
+    "nusy.dgx_spark.model_snapshot": "plugins/module_utils/_models/model.py",
     "nusy.dgx_spark.ptxas_environment": "plugins/module_utils/_ptxas/subject.py",
     "nusy.dgx_spark.updates": "plugins/module_utils/_updates/subject.py",
+    "nusy.dgx_spark.vllm": "plugins/module_utils/_vllm/model.py",
     "nusy.dgx_spark.vllm_runtime": "plugins/module_utils/_runtime/model.py",
     "nusy.dgx_spark.vllm_venv": "plugins/module_utils/_venv/model.py",
 }
@@ -111,6 +126,8 @@ def readme_tables_are_current(tree: Tree) -> Iterator[str]:
         yield f"{SHARED_TABLE[1]}: its table is not that of {SHARED_TABLE[0]}: run make docs"
     if rendered_matrix(tree.root) != (tree.root / MATRIX).read_text("utf-8"):
         yield f"{MATRIX}: its tables are not the version matrix: run make docs"
+    if rendered_faults(tree.root) != (tree.root / FAULTS).read_text("utf-8"):
+        yield f"{FAULTS}: its table is not what the probe knows: run make docs"
     if rendered_ports(tree.root) != (tree.root / PORTS_GUIDE).read_text("utf-8"):
         yield f"{PORTS_GUIDE}: its table is not what roles publish: run make docs"
     if rendered_catalogue(tree.root) != (tree.root / CATALOGUE).read_text("utf-8"):
@@ -230,6 +247,8 @@ def catalogue_is_what_the_role_ensures(tree: Tree) -> Iterator[str]:
         for task in tree.role_tasks(role):
             if task.module in JUDGES:
                 declared.update(_constant(tree.root / JUDGES[task.module], "CONTROLS"))
+            if task.module == PROBE and task.arguments.get("role") == role.name:
+                declared.update(f"{role.name}/{aspect}" for aspect in _constant(tree.root / PROBED, "ASPECTS"))
         for name in sorted(declared - promised):
             yield f"roles/{role.name}: {name} is ensured, but not in meta/controls.yml"
         for name in sorted(promised - declared):

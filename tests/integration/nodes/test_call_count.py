@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import calls
 import test_access
+import test_llama_cpp
+import test_models
 import test_nvidia
+import test_ramalama
 import test_runtime_roles
 import test_updates
+import test_vllm
 import testing
 import whole_site
 from host import REPO
 
 
 def test_every_role_is_counted_in_a_clean_check():
-    alone = (*test_updates.ROLES, *test_nvidia.ROLES, *test_access.ROLES, *testing.NEED_A_KERNEL)
-    counted = whole_site.ROLES | {*test_runtime_roles.ROLES, *alone}
+    node = (*test_updates.ROLES, *test_nvidia.ROLES, *test_access.ROLES, *test_runtime_roles.ROLES)
+    serving = (*test_models.ROLES, *test_vllm.ROLES, *test_llama_cpp.ROLES, *test_ramalama.ROLES)
+    counted = whole_site.ROLES | {*node, *serving, *testing.NEED_A_KERNEL}
     assert counted == {path.name for path in (REPO / "roles").iterdir()}
 
 

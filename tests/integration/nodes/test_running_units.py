@@ -286,3 +286,58 @@ def test_a_condition_is_asked_for_and_named_and_no_memory_keeps_the_unit_from_st
         hand("systemctl stop c.service; rm /run/c-token; systemctl daemon-reload"),
         look(wanted, "unknown", []),
     )
+
+
+# Its start is over when it answers, and fails when it does not.
+ENGINE = """
+[Unit]
+StartLimitIntervalSec=3600
+StartLimitBurst=3
+[Service]
+Type=exec
+ExecStart=/bin/sh -c 'echo $MODEL > /run/r-serves; exec /usr/bin/sleep infinity'
+ExecStartPost=/bin/sh -c 'sleep 0.2; test "$MODEL" != broken || { echo no answer; exit 1; }'
+Restart=on-failure
+RestartSec=100ms
+TimeoutStartSec=20
+"""
+
+
+def engine(model: str, **more: Any) -> dict[str, Any]:
+    dropin = f"[Service]\nEnvironment=MODEL={model}\n"
+    instance = {"name": "r@main.service", "dropins": {"model": dropin}, "enabled": True, "active": True}
+    template = {"name": "r@.service", "content": ENGINE + "[Install]\nWantedBy=multi-user.target\n"}
+    return {"id": "runs/engine", "units": [template, {**instance, "rollback": True, **more}]}
+
+
+def test_a_new_model_that_does_not_answer_leaves_the_old_one_serving(story):
+    text = "grep -ho 'MODEL=.*' /etc/systemd/system/r@main.service.d/model.conf; cat /run/r-serves"
+    dropin = "write_file /etc/systemd/system/r@main.service.d/model.conf"
+    swap = [dropin, "reload_manager systemd", "restart_unit r@main.service"]
+    missing = engine("broken", trial=["/bin/sh", "-c", "echo FAIL model; exit 1"])
+    running = "systemctl is-active r@main.service; systemctl show -P InvocationID r@main.service"
+    story(
+        look(engine("one"), "drifted"),
+        look(engine("one"), "drifted", real=True),
+        hand(f"{text}; systemctl is-enabled r@main.service", "MODEL=one\none\nenabled"),
+        look(engine("broken"), "drifted", swap),
+        look(engine("broken"), "drifted", swap, real=True, fails=True),
+        hand(f"{text}; systemctl is-active r@main.service", "MODEL=one\none\nactive"),
+        # What was undone is what is left, and nobody else is told that anything is wrong.
+        look(engine("broken"), "drifted", swap),
+        look(engine("one"), "in_sync", []),
+        # Without a stop where it is known beforehand.
+        hand(f"{{ {running}; }} > /run/r-before"),
+        look(missing, "drifted", swap, real=True, fails=True),
+        hand(f"{{ {running}; }} | cmp - /run/r-before; {text}", "MODEL=one\none"),
+        # More starts than systemd allows in this hour, and one more works.
+        look(engine("broken"), "drifted", real=True, fails=True),
+        look(engine("two"), "drifted", swap, real=True),
+        hand(text, "MODEL=two\ntwo"),
+        look(engine("two"), "in_sync", [], real=True),
+        # A run that was killed after its file was written: the next one knows what ran.
+        hand("sed -i s/=two/=broken/ /etc/systemd/system/r@main.service.d/model.conf; systemctl daemon-reload"),
+        look(engine("broken"), "drifted", ["restart_unit r@main.service"], real=True, fails=True),
+        hand(text, "MODEL=two\ntwo"),
+        hand("systemctl disable --now r@main.service; rm -rf /etc/systemd/system/r@*; systemctl daemon-reload"),
+    )

@@ -54,8 +54,9 @@ EXTRA = {
     | dict.fromkeys(("NVIDIA_SMI_BIN", "NVCC_BIN", "CUOBJDUMP_BIN", "NVDISASM_BIN"), ""),
     "spark_local": False,
 }
-# Roles with a story of their own: test_runtime_roles.py, test_updates.py, test_access.py, test_nvidia.py.
-ELSEWHERE = ("vllm_runtime", "launchers", "updates", "access", "nvidia_toolkit")
+# Roles with a story of their own: test_runtime_roles.py, test_llama_cpp.py, test_vllm.py, test_updates.py,
+# test_access.py, test_nvidia.py, test_models.py.
+ELSEWHERE = ("vllm_runtime", "launchers", "llama_cpp", "vllm", "updates", "access", "nvidia_toolkit", "models")
 CONTROLS = {
     "prereqs/packages_tools",
     "prereqs/packages_build",

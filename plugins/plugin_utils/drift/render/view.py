@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 import yaml
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.changes import Change, changes
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render.text import (
-    LIMIT,
     clean,
     duration,
     fields,
@@ -39,9 +39,6 @@ CAUSES = {
     "blocked": "blocked until you allow it",
     "adopted": "in sync without a record of ours",
 }
-# A property map can be as large as a node likes; so many rows are for people.
-MOST_CHANGES = 100
-NOTHING = "(nothing)"
 _CONFIRMS = re.compile(r"[a-z0-9_]+_confirm(_[a-z0-9_]+)?\Z")
 
 
@@ -61,15 +58,6 @@ class Control:
     def is_command(self) -> bool:
         """Whether the remedy can be pasted; else it is advice. A command names its host."""
         return "{host}" in self.remedy
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One property: what was found and what is declared."""
-
-    name: str
-    before: str
-    after: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +365,7 @@ def _finding(entry: Mapping[str, object], control: Control, place: int) -> Findi
     return Finding(
         control=control,
         state=state,
-        changes=_changes(entry.get("before"), entry.get("after")),
+        changes=changes(entry.get("before"), entry.get("after")),
         reason=reason,
         blocked_by=one_line(entry.get("blocked_by"), 500),
         cause=one_line(entry.get("cause"), 100),
@@ -388,45 +376,6 @@ def _finding(entry: Mapping[str, object], control: Control, place: int) -> Findi
         age_seconds=number(entry.get("age_seconds")),
         place=place,
     )
-
-
-def _changes(before: object, after: object) -> tuple[Change, ...]:
-    old, new = _properties(before), _properties(after)
-    # Only what differs is of interest; if nothing does, what the module said is all there is.
-    names = sorted({*old, *new})
-    names = [name for name in names if (name in old) != (name in new) or old.get(name) != new.get(name)] or names
-    changes = [_change(name, old, new) for name in names[:MOST_CHANGES]]
-    if len(names) > MOST_CHANGES:
-        rest = str(len(names) - MOST_CHANGES)
-        changes.append(Change("(more properties)", rest, rest))
-    return tuple(changes)
-
-
-def _properties(value: object) -> Mapping[str, object]:
-    if isinstance(value, Mapping):
-        return fields(value)
-    # Modules of others give one text as before and after.
-    return {} if value is None or value == "" else {"value": value}
-
-
-def _change(name: str, old: Mapping[str, object], new: Mapping[str, object]) -> Change:
-    before, after = old.get(name), new.get(name)
-    skipped = ""
-    if isinstance(before, str) and isinstance(after, str) and max(len(before), len(after)) > LIMIT:
-        # The part of two long texts to show is the one where they differ.
-        differs = (n for n, (old_char, new_char) in enumerate(zip(before, after, strict=False)) if old_char != new_char)
-        same = next(differs, min(len(before), len(after))) - 200
-        if same > 0:
-            skipped, before, after = f"[{same} equal characters …] ", before[same:], after[same:]
-    return Change(
-        one_line(name, 300),
-        skipped + _shown(before) if name in old else NOTHING,
-        skipped + _shown(after) if name in new else NOTHING,
-    )
-
-
-def _shown(value: object) -> str:
-    return NOTHING if value is None else clean(value) or '""'
 
 
 def _lines(value: object) -> tuple[str, ...]:

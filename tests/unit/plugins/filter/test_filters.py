@@ -143,3 +143,26 @@ def test_osv_rows() -> None:
     assert "nusy.dgx_spark.osv_rows: the advisories are dict" in refusal({}, "osv_rows")
     assert "nusy.dgx_spark.osv_rows: entry 0 is no OSV advisory" in refusal([1], "osv_rows")
     assert "nusy.dgx_spark.osv_rows: " in refusal([{"id": "X-1", "affected": ["x"]}], "osv_rows")
+
+
+def release(version: str = "0.27.1") -> Any:
+    return json.loads((REPOSITORY / f"roles/vllm_venv/files/spark-vllm-{version}/options.json").read_text("utf-8"))
+
+
+def test_vllm_arguments() -> None:
+    engine = {"name": "main", "model": "/srv/models/m", "port": 8001, "kv_cache_gib": 1, "sequences": 12}
+    words = "/srv/models/m --port 8001 --kv-cache-memory-bytes 1073741824 -- --max-num-seqs 12"
+    assert filtered(engine, "vllm_arguments", release()) == [*words.split(), "--max-num-batched-tokens", "8192"]
+    said = refusal({**engine, "options": {"no-such": 1}}, "vllm_arguments", release(), "0.27.1")
+    assert "nusy.dgx_spark.vllm_arguments: main.options.no-such: an option of vLLM 0.27.1" in said
+    assert "wants an engine" in refusal([], "vllm_arguments", release())
+    assert "is not how an option is written" in refusal(engine, "vllm_arguments", {"host": 1})
+
+
+def test_placement() -> None:
+    engines = [{"name": "large", "weights_gib": 120, "nodes": 2, "kv_cache_gib": 10}]
+    memory = {"spark1": 130663231488, "spark2": 130663231488}
+    found = filtered(engines, "placement", memory)
+    assert (found["fits"], found["engines"]) == (True, {"large": ["spark1", "spark2"]})
+    assert "wants a mapping of names to bytes" in refusal(engines, "placement", [1])
+    assert "engines[0].weights_gib" in refusal([{"name": "x"}], "placement", memory)

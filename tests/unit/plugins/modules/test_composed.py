@@ -21,9 +21,14 @@ GIVEN: dict[str, dict[str, Any]] = {
     "access": {},
     "kernel_tuning": {"host": "here", "parameters": ["nusy.test=1"], "sysctls": {"vm.max_map_count": 1048577}},
     "launchers": {"suite": LookupModule().run([])[0], "binaries": {"PY_BIN": "/nonexistent/python"}},
+    "llama_cpp": {"engines": [{"name": "a", "model": "/nonexistent/a.gguf", "port": 8081, "api_key": "open-sesame"}]},
     "nvidia_toolkit": {},
     "memory_guard": {"engines": [{"name": "a", "weights_gib": 1.0, "kv_cache_gib": 1.0}]},
     "ptxas_environment": {"venv": "/nonexistent"},
+    "vllm": {
+        "engines": [{"name": "a", "model": "/nonexistent/a", "port": 8000, "api_key": "open-sesame"}],
+        "options": {"max-num-batched-tokens": "value", "served-model-name": "values", "port": "value"},
+    },
     "vllm_runtime": {"venv": "/nonexistent", "imports": ["torch"]},
 }
 ROLES = {"ptxas_environment": "ptxas"}

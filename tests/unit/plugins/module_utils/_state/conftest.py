@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import started, units
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import started, starts
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(units, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(starts, "SETTLE_SECONDS", 0)
     monkeypatch.setattr(started, "boot_time", lambda: 0.0)

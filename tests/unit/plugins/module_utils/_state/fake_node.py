@@ -398,11 +398,14 @@ class FakeNode:
         names = args[args.index("--") + 1 :] if "--" in args else []
         if args[0] == "show":
             return 0, "\n\n".join(self._shown(name) for name in names) + "\n", ""
+        if args[0] == "reset-failed":
+            return 0, "", ""
         if args[0] == "daemon-reload":
             self.effect("daemon-reload")
             for unit in self.units.values():
                 unit["NeedDaemonReload"] = "no"
             self._load_new()
+            self._generate()
             return 0, "", ""
         self._load_new()
         unit = self.units.get(names[0])
@@ -436,6 +439,13 @@ class FakeNode:
             folder, name = posixpath.split(path)
             if folder == "/etc/systemd/system" and name not in self.units and "." in name and not name.endswith(".d"):
                 self.units[name] = self.unit()
+
+    def _generate(self) -> None:
+        """What Podman's generator makes whenever systemd reads its files, and only then."""
+        for path in self.files:
+            folder, name = posixpath.split(path)
+            if folder == "/etc/containers/systemd" and name.endswith(".container"):
+                self.units.setdefault(name.replace(".container", ".service"), self.unit(state="generated"))
 
     def _shown(self, name: str) -> str:
         unit = self.units.get(name) or self.unit(state="", load="not-found")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import units
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import starts, units
 from declare import apply, states, subject, verdict
 from fake_node import FakeNode, bare
 
@@ -51,7 +51,7 @@ def test_a_service_that_restarts_for_ever_is_not_active():
 
 
 def test_nothing_is_waited_for_when_nothing_was_started(monkeypatch):
-    monkeypatch.setattr(units.time, "sleep", lambda _seconds: pytest.fail("waited"))
+    monkeypatch.setattr(starts.time, "sleep", lambda _seconds: pytest.fail("waited"))
     node = FakeNode()
     node.units["demo.service"] = node.unit(active="active", state="enabled")
     control = {"id": "demo/s", "units": [{"name": "demo.service", "active": True, "enabled": False}]}
@@ -109,6 +109,25 @@ def test_a_file_of_a_later_control_restarts_the_unit_too():
     assert node.effects.count("systemctl restart chrony.service") == 1
 
 
+def test_a_service_that_podman_makes_of_a_quadlet_comes_and_changes_with_it():
+    node = bare()
+    path = "/etc/containers/systemd/demo.container"
+
+    def control(image):
+        return {
+            "id": "demo/worker",
+            "files": [{"path": path, "content": f"[Container]\nImage={image}"}],
+            "units": [{"name": "demo.service", "active": True, "restart_on": [path]}],
+        }
+
+    plan = apply(node, control("a:1"))
+    assert verdict(plan, "demo/worker").state == "drifted"
+    assert [step.action for step in plan.steps][-3:] == ["write_file", "reload_manager", "restart_unit"]
+    assert not subject(control("a:1")).plan(node).changed
+    plan = apply(node, control("a:2"))
+    assert [step.action for step in plan.steps] == ["write_file", "reload_manager", "restart_unit"]
+
+
 def test_an_override_that_is_moved_aside_ends_with_a_restart():
     node = bare()
     node.units["chrony.service"] = node.unit(active="active", state="enabled")
@@ -137,6 +156,7 @@ OURS = {"nusy": '[Service]\nEnvironment=TRITON=/good A=1 \\\n  "B=x y"\nNice=3'}
         ("zz", "EnvironmentFile=-/etc/evil.env", ["Environment"]),
         ("aa", "EnvironmentFile=/etc/evil.env", ["Environment"]),
         ("zz", "EnvironmentFile=-/etc/nowhere.env", []),
+        ("zz", "Nice=3", []),
         ("zz", "Nice=9\nEnvironment=A=2", ["Environment", "Nice"]),
         ("aa", "Nice=9\nEnvironment=A=2\nEnvironment=", []),
     ],

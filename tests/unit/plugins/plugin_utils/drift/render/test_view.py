@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils import drift
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render import view
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.render import changes, view
 from ansible_collections.nusy.dgx_spark.tests.tools import drift_reports
 
 SCHEMA = Path(next(iter(drift.__path__))) / "report.schema.json"
@@ -82,7 +82,7 @@ def test_a_repaired_control_is_in_sync_and_still_told():
     assert read.counts["in_sync"] == 1
     assert read.repaired() == 1
     assert read.verdict()[0] == "clean"
-    assert read.hosts[0].findings[0].changes == (view.Change("a", "1", "2"),)
+    assert read.hosts[0].findings[0].changes == (changes.Change("a", "1", "2"),)
 
 
 def test_changes_tell_absent_from_empty_and_leave_out_what_is_equal():
@@ -93,8 +93,8 @@ def test_changes_tell_absent_from_empty_and_leave_out_what_is_equal():
         "after": {"a": "x", "b": None, "same": 1},
     }
     assert view.read(report_of(control)).hosts[0].findings[0].changes == (
-        view.Change("a", '""', "x"),
-        view.Change("b", view.NOTHING, view.NOTHING),
+        changes.Change("a", '""', "x"),
+        changes.Change("b", changes.NOTHING, changes.NOTHING),
     )
 
 
@@ -113,8 +113,8 @@ def test_long_texts_are_shown_where_they_differ():
 
 def test_many_properties_are_cut_with_their_count():
     control = {"id": "role/one", "state": "drifted", "before": {f"p{n:03}": n for n in range(250)}}
-    changes = view.read(report_of(control)).hosts[0].findings[0].changes
-    assert (len(changes), changes[-1]) == (101, view.Change("(more properties)", "150", "150"))
+    rows = view.read(report_of(control)).hosts[0].findings[0].changes
+    assert (len(rows), rows[-1]) == (101, changes.Change("(more properties)", "150", "150"))
 
 
 def test_remedy_quotes_a_host_that_would_be_a_command():

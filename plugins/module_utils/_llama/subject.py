@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Engines of llama.cpp as a subject of ``_core.entry``.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS, Ensuring
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import Engine, Program
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.subject import ensure_engines
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.texts import NO_DEVICES
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed
+
+CONTROLS = (
+    "llama_cpp/credentials",
+    "llama_cpp/template",
+    "llama_cpp/engines",
+    "llama_cpp/answers",
+    "llama_cpp/others",
+    "llama_cpp/file_extra",
+)
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+
+ENGINE: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "model": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    "host": {"type": "str", "default": "127.0.0.1"},
+    "served_name": {"type": "str", "default": ""},
+    "context": {"type": "int", "default": 4096},
+    "sequences": {"type": "int", "default": 4},
+    "threads": {"type": "int", "default": 0},
+    "api_key": {"type": "str", "default": "", "no_log": True},
+    "conflicts": {"type": "list", "elements": "str", "default": []},
+    "start_seconds": {"type": "int", "default": 300},
+    "drain_seconds": {"type": "int", "default": 30},
+    "enabled": {"type": "bool", "default": True},
+}
+ARGUMENT_SPEC: dict[str, Any] = {
+    "engines": {"type": "list", "elements": "dict", "default": [], "options": ENGINE},
+    "user": {"type": "str", "default": "nusy"},
+    **OPTIONS,
+}
+
+
+def program(user: str) -> Program:
+    return Program("llama_cpp", "llama.cpp", "llama", "llama-serve", user, NO_DEVICES)
+
+
+def ensure_llama_cpp(params: Mapping[str, Any]) -> Composed:
+    """Raises InputError."""
+    given: list[Mapping[str, Any]] = list(params["engines"])
+    if given and ACCOUNT.fullmatch(params["user"]) is None:
+        raise _wrong("user", "the name of an account", params["user"], "the unit would run as somebody else")
+    engines = [_engine(one, f"engines[{number}]") for number, one in enumerate(given)]
+    for what in ("name", "port"):
+        seen: dict[object, int] = {}
+        for number, one in enumerate(given):
+            first = seen.setdefault(one[what], number)
+            if first != number:
+                found = f"{one[what]}, as engines[{first}]"
+                raise _wrong(f"engines[{number}].{what}", "one of its own", found, "only one of the two would start")
+    return ensure_engines(program(params["user"]), CONTROLS, engines, params)
+
+
+def _engine(one: Mapping[str, Any], at: str) -> Engine:
+    if NAME.fullmatch(one["name"]) is None:
+        raise _wrong(f"{at}.name", "small letters, digits, - and _", one["name"], "it is a part of the unit's name")
+    if not (one["model"].startswith("/") and one["model"].endswith(".gguf")):
+        raise _wrong(f"{at}.model", "the absolute path of a .gguf file", one["model"], "llama.cpp reads nothing else")
+    for what, least, most in (
+        ("port", 1024, 65535),
+        ("context", 1, 1 << 24),
+        ("sequences", 1, 256),
+        ("threads", 0, 1024),
+        ("start_seconds", 1, 7200),
+        ("drain_seconds", 0, 600),
+    ):
+        if not least <= one[what] <= most:
+            raise _wrong(f"{at}.{what}", f"{least} to {most}", str(one[what]), "no engine runs so")
+    key = one["api_key"]
+    if key and (not key.isprintable() or key != key.strip()):
+        raise _wrong(
+            f"{at}.api_key", "one line of text without blanks at its ends", "another one", "no header holds it"
+        )
+    served = one["served_name"] or one["name"]
+    words = [one["model"], "--host", one["host"], "--port", str(one["port"]), "--served-model-name", served]
+    words += ["--max-model-len", str(one["context"]), "--max-num-seqs", str(one["sequences"])]
+    words += ["--threads", str(one["threads"])] if one["threads"] else []
+    return Engine(
+        name=one["name"],
+        words=tuple(words),
+        served=served,
+        port=one["port"],
+        host=one["host"],
+        key=key,
+        conflicts=tuple(one["conflicts"]),
+        start_seconds=one["start_seconds"],
+        drain_seconds=one["drain_seconds"],
+        enabled=one["enabled"],
+    )
+
+
+def _wrong(at: str, wanted: str, found: str, why: str) -> InputError:
+    return InputError(
+        "llama_cpp.bad_input", wanted=f"{at}: {wanted}", found=found, why=why, fix=f"correct llama_cpp_{at}"
+    )
+
+
+MODULE = Ensuring("llama_cpp", ARGUMENT_SPEC, ensure_llama_cpp)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which engine goes to which node, so that every memory has room for what it gets.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import budget
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.model import GIB, Engine, Plan
+
+# Tries before it gives up: a dozen engines on eight nodes take some hundreds. Packing has no shortcut that is
+# always right, and a site that does not end its play would be worse than one that says so.
+TRIES = 20000
+
+
+def place(plans: Mapping[str, Plan], shares: Mapping[str, int]) -> dict[str, Any]:
+    """plans: node → all engines as a plan of its memory. shares: engine → nodes that it takes."""
+    empty = {node: replace(plan, engines=()) for node, plan in plans.items()}
+    engines = next((plan.engines for plan in plans.values()), ())
+    # The hardest first, or small ones would take the room that only one node has.
+    order = sorted(engines, key=lambda engine: (-shares[engine.name], -engine.bytes, engine.name))
+    search = _Search(shares)
+    found = search.go(order, empty)
+    nodes = found if found is not None else search.best
+    where = {e.name: [node for node, plan in nodes.items() if e.name in _names(plan)] for e in engines}
+    return {
+        "fits": found is not None,
+        "engines": where,
+        "nodes": {
+            node: {
+                "engines": _names(plan),
+                "planned_bytes": plan.bytes,
+                "left_bytes": plan.left,
+                "arithmetic": budget.table(plan),
+            }
+            for node, plan in nodes.items()
+        },
+        "unplaced": [name for name, homes in where.items() if not homes],
+        "table": _table(nodes),
+        "explanation": _sentence(search, found is not None, where, engines, empty, shares),
+    }
+
+
+class _Search:
+    """Depth first, with the best that was reached: it is what can be said where not all fit."""
+
+    def __init__(self, shares: Mapping[str, int]) -> None:
+        self.left = TRIES
+        self.best: dict[str, Plan] = {}
+        self._shares = shares
+        self._most = -1
+
+    def go(self, order: list[Engine], nodes: dict[str, Plan]) -> dict[str, Plan] | None:
+        placed = len({name for plan in nodes.values() for name in _names(plan)})
+        if placed > self._most:
+            self._most, self.best = placed, nodes
+        if not order:
+            return nodes
+        for homes in self._homes(order[0], nodes):
+            self.left -= 1
+            if self.left < 0:
+                return None
+            changed = {home: replace(nodes[home], engines=(*nodes[home].engines, order[0])) for home in homes}
+            found = self.go(order[1:], {**nodes, **changed})
+            if found is not None:
+                return found
+        if len(order) == 1 or self.left < 0:
+            return None
+        # Nowhere: how many others fit without it is worth saying, and is no solution.
+        self.go(order[1:], nodes)
+        return None
+
+    def _homes(self, engine: Engine, nodes: Mapping[str, Plan]) -> Iterator[tuple[str, ...]]:
+        """Sets of nodes with room, the fullest first; of two that look the same one is enough."""
+        fit = sorted((plan.left, node) for node, plan in nodes.items() if plan.left >= engine.bytes)
+        tried = set()
+        for homes in combinations(fit, self._shares[engine.name]):
+            rooms = tuple(room for room, _node in homes)
+            if rooms not in tried:
+                tried.add(rooms)
+                yield tuple(node for _room, node in homes)
+
+
+def _names(plan: Plan) -> list[str]:
+    return [engine.name for engine in plan.engines]
+
+
+def _table(nodes: Mapping[str, Plan]) -> str:
+    """One line a node: what it has, what is taken, by whom, and what is left."""
+    head = f"{'node':16} {'has':>8} {'system':>8} {'engines':>8} {'left':>8}  GiB"
+    lines = []
+    for node, plan in nodes.items():
+        system, engines = (sum(part.bytes for part in parts) for parts in (plan.parts, plan.engines))
+        sizes = " ".join(f"{size / GIB:8.2f}" for size in (plan.total, system, engines, plan.left))
+        who = ", ".join(f"{engine.name} {engine.bytes / GIB:.2f}" for engine in plan.engines) or "nothing"
+        lines.append(f"{node:16} {sizes}  {who}")
+    return "\n".join([head, *lines])
+
+
+def _sentence(
+    search: _Search,
+    fits: bool,
+    where: Mapping[str, list[str]],
+    engines: tuple[Engine, ...],
+    empty: Mapping[str, Plan],
+    shares: Mapping[str, int],
+) -> str:
+    if fits:
+        return (
+            "; ".join(f"{name} on {', '.join(homes)}" for name, homes in where.items()) or "there is nothing to place"
+        )
+    alone = [engine for engine in engines if sum(p.left >= engine.bytes for p in empty.values()) < shares[engine.name]]
+    if alone:
+        engine = alone[0]
+        most = max((plan.left for plan in empty.values()), default=0)
+        number = f"{shares[engine.name]} nodes" if shares[engine.name] > 1 else "a node"
+        return (
+            f"{engine.name} needs {number} with {engine.bytes / GIB:.2f} GiB for it, and the emptiest of "
+            f"{len(empty)} has {most / GIB:.2f}: take a smaller model, a stronger quantisation, or share it among more"
+        )
+    if search.left < 0:
+        return f"no way was found in {TRIES} tries; place some of the engines yourself, by plays of their own"
+    lost = ", ".join(name for name, homes in where.items() if not homes)
+    return f"each engine fits by itself, and not all at once: {lost} must wait for another node or a smaller neighbour"

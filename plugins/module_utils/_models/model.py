@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is declared about models on a node.
+
+A *snapshot* is the declared files of one commit of a repository at ``<root>/<name>/<revision>/``, complete when its
+label, written last, is there. ``<root>/<name>/current`` leads to the declared one.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+
+ROLE = "models"
+CONTROLS = (
+    "models/tiers",
+    "models/space",
+    "models/place",
+    "models/snapshots",
+    "models/current",
+    "models/unused",
+)
+TIERS, SPACE, PLACE, SNAPSHOTS, CURRENT, UNUSED = CONTROLS
+LABEL = ".nusy-snapshot.json"
+LINK = "current"
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# Where a snapshot is worked on.
+WORK = re.compile(r"\.([0-9a-f]{40})\.work")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+# A folder, or one of another machine as ssh names it.
+PEER = re.compile(r"(?:(?:[a-z_][a-z0-9_-]{0,31}@)?[A-Za-z0-9][A-Za-z0-9.-]{0,252}:)?/[\w./-]*")
+MIB = 1 << 20
+GIB = 1 << 30
+
+FILE: dict[str, Any] = {
+    "path": {"type": "str", "required": True},
+    "size": {"type": "int", "required": True},
+    "sha256": {"type": "str", "required": True},
+}
+MODEL: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "repository": {"type": "str", "required": True},
+    "revision": {"type": "str", "required": True},
+    "files": {"type": "list", "elements": "dict", "required": True, "options": FILE},
+    "licence": {"type": "str", "required": True},
+    "gated": {"type": "bool", "default": False},
+    "quantisation": {"type": "str", "default": ""},
+}
+TIER: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "path": {"type": "str", "required": True},
+    "owner": {"type": "str", "default": ""},
+    "mode": {"type": "str", "default": "0750"},
+    "free_gib": {"type": "int", "default": 0},
+    "mounted": {"type": "bool", "default": False},
+}
+ARGUMENT_SPEC: dict[str, Any] = {
+    "models": {"type": "list", "elements": "dict", "default": [], "options": MODEL},
+    "root": {"type": "str", "default": "/srv/models"},
+    "owner": {"type": "str", "default": "nusy"},
+    "python": {"type": "str", "default": "/opt/nusy/venvs/vllm/current/bin/python"},
+    "endpoint": {"type": "str", "default": "https://huggingface.co"},
+    "token": {"type": "str", "default": "", "no_log": True},
+    "offline": {"type": "bool", "default": False},
+    "peers": {"type": "list", "elements": "str", "default": []},
+    "reserve_gib": {"type": "int", "default": 20},
+    "verify": {"type": "str", "default": "stamps", "choices": ["stamps", "everything"]},
+    "tiers": {"type": "list", "elements": "dict", "default": [], "options": TIER},
+    **OPTIONS,
+}
+
+
+@dataclass(frozen=True)
+class File:
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    repository: str
+    revision: str
+    files: tuple[File, ...]
+    licence: str
+    gated: bool = False
+    quantisation: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}/{self.revision}"
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    def label(self) -> dict[str, object]:
+        """What the snapshot says of itself, beside its files."""
+        return {
+            "schema": 1,
+            "name": self.name,
+            "repository": self.repository,
+            "revision": self.revision,
+            "licence": self.licence,
+            "gated": self.gated,
+            "quantisation": self.quantisation,
+        }
+
+
+@dataclass(frozen=True)
+class Tier:
+    """``free``: bytes that must be left. ``mounted``: it must be a file system of its own."""
+
+    name: str
+    path: str
+    owner: str
+    mode: int
+    free: int = 0
+    mounted: bool = False
+
+
+@dataclass(frozen=True)
+class Wish:
+    """``delays``: seconds before each further try at a hub that answers with an error of its own."""
+
+    models: tuple[Model, ...]
+    root: str
+    owner: str
+    python: str = "/usr/bin/python3"
+    endpoint: str = ""
+    token: str = field(default="", repr=False)
+    offline: bool = False
+    peers: tuple[str, ...] = ()
+    reserve: int = 0
+    everything: bool = False
+    tiers: tuple[Tier, ...] = ()
+    confirmed: frozenset[str] = frozenset()
+    delays: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
+
+    def home(self, model: Model) -> str:
+        return f"{self.root}/{model.name}"
+
+    def folder(self, model: Model) -> str:
+        return f"{self.root}/{model.id}"
+
+
+def wish(params: Mapping[str, Any]) -> Wish:
+    """Raises InputError."""
+    root = _path("root", params["root"])
+    models = tuple(_model(f"manifest[{number}]", one) for number, one in enumerate(params["models"]))
+    _once("manifest", "name", [model.name for model in models])
+    endpoint = str(params["endpoint"])
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", endpoint):
+        why = "it would be shown in results, and the client would not find the hub"
+        raise _wrong("endpoint", "a URL of http or https without user, password and query", endpoint, why)
+    if params["token"] and endpoint.startswith("http://") and not re.match(r"http://(127\.|localhost)", endpoint):
+        why = "everybody on the way could read the token"
+        raise _wrong("endpoint", "https, since a token is sent to it", endpoint, why)
+    for number, peer in enumerate(params["peers"]):
+        if not PEER.fullmatch(peer):
+            why = "it is a place that rsync reads"
+            raise _wrong(f"peers[{number}]", "a folder, or [user@]host:/folder", peer, why)
+    if params["reserve_gib"] < 0:
+        raise _wrong("reserve_gib", "0 or more", params["reserve_gib"], "there is nothing less than nothing")
+    owner = str(params["owner"])
+    return Wish(
+        models,
+        root,
+        owner,
+        _path("python", params["python"]),
+        endpoint.rstrip("/"),
+        str(params["token"] or ""),
+        bool(params["offline"]),
+        tuple(peer.rstrip("/") for peer in params["peers"]),
+        params["reserve_gib"] * GIB,
+        params["verify"] == "everything",
+        _tiers(params["tiers"], owner),
+        frozenset(params["confirm"]),
+    )
+
+
+def _model(at: str, given: Mapping[str, Any]) -> Model:
+    for name, form, wanted, why in (
+        ("name", NAME, "lower-case letters, digits, '.', '_' and '-'", "it is the name of a folder"),
+        ("repository", REPOSITORY, "owner/name", "the hub knows repositories by both"),
+        ("revision", COMMIT, "a full commit, 40 hexadecimal digits", "a branch or tag is other bytes tomorrow"),
+    ):
+        if not form.fullmatch(given[name]):
+            raise _wrong(f"{at}.{name}", wanted, given[name], why)
+    files = tuple(_file(f"{at}.files[{number}]", one) for number, one in enumerate(given["files"]))
+    if not files:
+        raise _wrong(f"{at}.files", "at least one file", [], "an empty model cannot be served")
+    _once(f"{at}.files", "path", [file.path for file in files])
+    folders = {part for file in files for part in _parents(file.path)}
+    for number, file in enumerate(files):
+        if file.path in folders:
+            raise _wrong(f"{at}.files[{number}].path", "a file", file.path, "another file has it as its folder")
+    if not given["licence"].strip():
+        raise _wrong(f"{at}.licence", "the name of its licence", given["licence"], "someone has to have read it")
+    return Model(
+        given["name"],
+        given["repository"],
+        given["revision"],
+        files,
+        given["licence"],
+        bool(given["gated"]),
+        given["quantisation"] or "",
+    )
+
+
+def _file(at: str, given: Mapping[str, Any]) -> File:
+    path = given["path"]
+    parts = path.split("/")
+    if not path.isprintable() or any(part in ("", ".", "..") for part in parts) or path == LABEL:
+        why = "it would lead out of the snapshot, or to its label"
+        raise _wrong(f"{at}.path", "a relative path without '.' and '..'", path, why)
+    if given["size"] < 0:
+        raise _wrong(f"{at}.size", "bytes", given["size"], "the room for it is looked for before the first byte")
+    if not re.fullmatch(r"[0-9a-f]{64}", given["sha256"]):
+        why = "every byte is compared with it"
+        raise _wrong(f"{at}.sha256", "64 hexadecimal digits in lower case", given["sha256"], why)
+    return File(path, given["size"], given["sha256"])
+
+
+def _tiers(given: Sequence[Mapping[str, Any]], owner: str) -> tuple[Tier, ...]:
+    tiers = []
+    for number, one in enumerate(given):
+        at = f"tiers[{number}]"
+        if not re.fullmatch(r"0?[0-7]{3,4}", one["mode"]):
+            raise _wrong(f"{at}.mode", "octal digits in quotes, such as '0750'", one["mode"], "it is set as it is")
+        if one["free_gib"] < 0:
+            raise _wrong(f"{at}.free_gib", "0 or more", one["free_gib"], "there is nothing less than nothing")
+        path, free = _path(f"{at}.path", one["path"]), one["free_gib"] * GIB
+        tiers.append(Tier(one["name"], path, one["owner"] or owner, int(one["mode"], 8), free, bool(one["mounted"])))
+    _once("tiers", "name", [tier.name for tier in tiers])
+    _once("tiers", "path", [tier.path for tier in tiers])
+    return tuple(tiers)
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: number + 1]) for number in range(len(parts))]
+
+
+def _path(at: str, given: str) -> str:
+    plain = re.fullmatch(r"(/[\w.+@-]+)+", given) and not re.search(r"/\.{1,2}(/|$)", given)
+    if not plain:
+        raise _wrong(at, "an absolute path without .., // or a / at its end", given, "nothing is looked up by name")
+    return given
+
+
+def _once(at: str, name: str, given: Sequence[str]) -> None:
+    for number, one in enumerate(given):
+        if one in given[:number]:
+            raise _wrong(f"{at}[{number}].{name}", "another one", one, "an earlier entry has it")
+
+
+def _wrong(at: str, wanted: str, found: object, why: str) -> InputError:
+    return InputError(
+        "models.bad_input", wanted=f"{at}: {wanted}", found=repr(found)[:200], why=why, fix=f"correct models_{at}"
+    )

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Why a snapshot could not be had, and what to do about it.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import MIB, Model, Wish
+
+KEPT = "nothing of it is published, and what came is kept for the next run"
+
+
+def hub(model: Model, wish: Wish, failures: Sequence[Mapping[str, Any]], disk: os.statvfs_result) -> NodeError:
+    """The first failure decides; the others are mostly the same one again."""
+    first = failures[0]
+    kind, status, said = str(first["kind"]), int(first["status"]), one_line(str(first["said"]), 300)
+    page = f"{wish.endpoint}/{model.repository}"
+    key, why, fix = "models.fetch_failed", KEPT, "see what it says, and run the play again"
+    if first["errno"] == 28 or disk.f_bavail * disk.f_frsize < MIB:
+        return disk_full(f"{first['path']} of {model.id}", wish.folder(model))
+    if kind == "Busy":
+        key, fix = "models.busy", "wait until it has ended, or end it, and run the play again"
+    elif kind == "NoLibrary":
+        key, fix = "models.no_client", f"install huggingface_hub into the environment of {wish.python} (role vllm_venv)"
+    elif kind == "GatedRepoError" or (status in (401, 403) and model.gated):
+        key, why = "models.not_allowed", "the hub gives gated models only to who accepted their licence"
+        fix = f"accept the licence at {page} with the account of the token, and give that token as models_token"
+    elif kind == "RepositoryNotFoundError" or status in (401, 403):
+        key, why = "models.no_repository", f"the hub shows no such repository to this caller; {KEPT}"
+        fix = f"see {page}: correct the repository, or declare it gated: true and give models_token"
+    elif kind == "RevisionNotFoundError":
+        key, fix = "models.no_revision", f"correct the revision: {page}/commits/main lists those that are there"
+    elif "EntryNotFound" in kind or status == 404:
+        key, fix = "models.no_file", f"correct the path: {page}/tree/{model.revision} lists the files of that commit"
+    elif status >= 500 or status == 429:
+        key, fix = "models.hub_failed", "try again later, or name a mirror as models_endpoint or a peer in models_peers"
+    elif "Consistency check failed" in said:
+        return other_bytes(model, wish.endpoint, [str(first["path"])])
+    elif kind.startswith(("Connect", "Timeout", "Read", "Remote", "Proxy", "Network")):
+        key = "models.unreachable"
+        fix = "mend the network, or name a mirror as models_endpoint or a peer in models_peers"
+    more = f" (and {len(failures) - 1} more files)" if len(failures) > 1 else ""
+    return NodeError(
+        key,
+        wanted=f"{first['path']} of {model.repository} at {model.revision} from {wish.endpoint}{more}",
+        found=f"{f'{status} ' if status else ''}{kind}: {said}",
+        why=why,
+        fix=fix,
+    )
+
+
+def other_bytes(model: Model, source: str, paths: Sequence[str]) -> NodeError:
+    return NodeError(
+        "models.hash",
+        wanted=f"the declared bytes of {', '.join(paths[:5])} of {model.id}",
+        found=f"{source} has others under that commit",
+        why=f"they were tampered with, or the manifest is wrong; {KEPT}, but for these",
+        fix="find out which of the two is wrong before you change the manifest",
+    )
+
+
+def offline(model: Model, paths: Sequence[str], passed: Mapping[str, str]) -> NodeError:
+    tried = "; ".join(f"{source}: {why}" for source, why in passed.items())
+    return NodeError(
+        "models.offline",
+        wanted=f"{len(paths)} files of {model.id} without asking a hub (models_offline)",
+        found=f"not on this node{f', and not from {tried}' if tried else ''}: {', '.join(paths[:5])}",
+        why=KEPT,
+        fix="name a folder or host that has the snapshot in models_peers, or set models_offline: false",
+    )
+
+
+def disk_full(wanted: str, place: str) -> NodeError:
+    return NodeError(
+        "models.disk_full",
+        wanted=wanted,
+        found=f"no space left on the device{f' of {place}' if place else ''}",
+        why=f"somebody else has used it up since the room was looked for; {KEPT}",
+        fix="free space, or name unused snapshots in models_confirm, and run the play again",
+    )
+
+
+def client(model: Model, python: str, done: Completed) -> NodeError:
+    return NodeError(
+        "models.no_client" if done.rc is None and not done.out else "models.client",
+        wanted=f"{model.repository} fetched by huggingface_hub of {python}",
+        found=f"it {done.ending}: {one_line(done.said(2), 300)}",
+        why=KEPT,
+        fix="see that models_python names the Python of an environment that has huggingface_hub (role vllm_venv)",
+    )

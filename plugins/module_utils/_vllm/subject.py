@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Engines of vLLM as a subject of ``_core.entry``.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS, Ensuring
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, Problem
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import Engine, Program, Tls
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.subject import ensure_engines
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm import arguments
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.help import Options, from_data
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.model import (
+    ABOUT,
+    CLIENT,
+    CONTROLS,
+    MEMORY,
+    TLS,
+    WORDS,
+)
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+# What a unit's file can name without being quoted, and root and the service read the same.
+PATH = re.compile(r"/[A-Za-z0-9_./@+-]+")
+_TYPES = {"text": "str", "whole": "int", "flag": "bool", "map": "dict"}
+# Of the engine's unit and of the sum of memory, beside the words of the command line.
+_OWN: dict[str, dict[str, Any]] = {
+    "preset": {"type": "str"},
+    "conflicts": {"type": "list", "elements": "str"},
+    "enabled": {"type": "bool"},
+    "api_key": {"type": "str", "no_log": True},
+    "start_seconds": {"type": "int"},
+    "drain_seconds": {"type": "int"},
+    "weights_gib": {"type": "float"},
+    "config": {"type": "dict"},
+    "kv_cache_gib": {"type": "float"},
+    "activation_gib": {"type": "float"},
+    "graphs_gib": {"type": "float"},
+    "process_gib": {"type": "float"},
+}
+# A word that is not there has no value: what vLLM does then is vLLM's to say. The name is what the unit is called.
+ENGINE: dict[str, dict[str, Any]] = {
+    **{name: {"type": _TYPES[word.kind]} for name, word in WORDS.items()},
+    **_OWN,
+    "name": {"type": "str", "required": True},
+    "model": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    # A number of them, and no secret.
+    "batched_tokens": {"type": "int", "no_log": False},
+}
+ARGUMENT_SPEC: dict[str, Any] = {
+    "engines": {"type": "list", "elements": "dict", "default": [], "options": ENGINE},
+    "presets": {"type": "dict", "default": {}},
+    "options": {"type": "dict", "default": {}},
+    "release": {"type": "str", "default": ""},
+    "user": {"type": "str", "default": "nusy"},
+    "writes": {"type": "list", "elements": "path", "default": []},
+    **OPTIONS,
+}
+# A load of many GiB takes minutes, and a first start compiles.
+START_SECONDS, DRAIN_SECONDS = 1800, 60
+_LIMITS = {"start_seconds": 7200, "drain_seconds": 600}
+
+# systemd.exec(5). No PrivateDevices: the GPU is a device, and nothing else is let through. No MemoryDenyWriteExecute:
+# kernels are compiled while it runs. Netlink: NCCL and gloo list the interfaces by it. The driver locks what it maps.
+GPU = """\
+DevicePolicy=closed
+DeviceAllow=char-nvidia rw
+DeviceAllow=char-nvidiactl rw
+DeviceAllow=char-nvidia-uvm rw
+DeviceAllow=char-nvidia-caps rw
+RestrictAddressFamilies=AF_NETLINK
+LimitMEMLOCK=infinity
+"""
+
+
+def ensure_vllm(params: Mapping[str, Any]) -> Composed:
+    """Raises InputError."""
+    try:
+        options = from_data(params["options"])
+    except ValueError as error:
+        raise _wrong("options", "what tests/tools/vllm_options.py writes", str(error)) from error
+    given = [_merged(one, params["presets"]) for one in params["engines"]]
+    for problem in problems(given, params["engines"], params["presets"], options, params["release"]):
+        raise InputError(problem.key, wanted=problem.wanted, found=problem.found, why=problem.why, fix=problem.fix)
+    for number, path in enumerate(params["writes"]):
+        if PATH.fullmatch(path) is None:
+            raise _wrong(f"writes[{number}]", "an absolute path of letters, digits and _./@+-", path)
+    engines = [_engine(one, options, params["release"]) for one in given]
+    return ensure_engines(program(params["user"], params["writes"]), CONTROLS, engines, params)
+
+
+def program(user: str, writes: Sequence[str]) -> Program:
+    # What is not there is not made writable, and is no reason not to start.
+    places = f"ReadWritePaths={' '.join(f'-{path}' for path in writes)}\n" if writes else ""
+    return Program("vllm", "vLLM", "vllm", "vllm-serve", user, GPU + places)
+
+
+def _merged(one: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, Any]:
+    """What the engine does not say itself its preset does."""
+    preset = presets.get(one.get("preset") or "", {})
+    said = {name: value for name, value in one.items() if value is not None and name != "preset"}
+    return {**{name: value for name, value in preset.items() if name not in ABOUT}, **said}
+
+
+def _told(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """What of it is of the command line, or of the memory that follows from it."""
+    return {name: value for name, value in engine.items() if name in WORDS or name in MEMORY}
+
+
+def problems(
+    engines: Sequence[Mapping[str, Any]],
+    declared: Sequence[Mapping[str, Any]],
+    presets: Mapping[str, Any],
+    options: Options,
+    release: str,
+) -> Iterator[Problem]:
+    names = [str(engine["name"]) for engine in engines]
+    places = [(engine.get("host", "127.0.0.1"), engine["port"]) for engine in engines]
+    for number, engine in enumerate(engines):
+        at = f"engines[{number}]"
+        wanted = declared[number].get("preset")
+        if wanted and wanted not in presets:
+            yield _problem(f"{at}.preset", "one that is there", wanted, _near(wanted, list(presets)))
+        yield from arguments.problems(_told(engine), options, release, at)
+        if NAME.fullmatch(names[number]) is None:
+            yield _problem(f"{at}.name", "small letters, digits, - and _", names[number], "rename it")
+        if names[number] in names[:number]:
+            yield _problem(f"{at}.name", "a name of its own", names[number], "rename it")
+        if places[number] in places[:number]:
+            yield _problem(f"{at}.port", "a port of its own", str(places[number][1]), "choose another one")
+        if engine.get("nodes", 1) != 1:
+            fix = "start the part of each node by the launcher vllm-node"
+            yield _problem(f"{at}.nodes", "1: a unit is of one node", str(engine["nodes"]), fix)
+        for name, most in _LIMITS.items():
+            if not 1 <= engine.get(name, 1) <= most:
+                yield _problem(f"{at}.{name}", f"1 to {most}", str(engine[name]), "correct it")
+        key = engine.get("api_key", "")
+        if key and (not key.isprintable() or key != key.strip()):
+            yield _problem(f"{at}.api_key", "one line without blanks at its ends", "another one", "correct it")
+        for path in engine.get("tls", {}).values():
+            if PATH.fullmatch(str(path)) is None:
+                fix = "use letters, digits and _./@+-"
+                yield _problem(f"{at}.tls", "paths that a unit can name", str(path), fix)
+        for other in engine.get("conflicts", []):
+            if "." not in other and (other not in names or other == names[number]):
+                yield _problem(f"{at}.conflicts", "names of other engines, or of units", other, _near(other, names))
+
+
+def _engine(one: Mapping[str, Any], options: Options, release: str) -> Engine:
+    unit = f"vllm@{one['name']}.service"
+    files = one.get("tls", {})
+    # Root alone need be able to read them: systemd hands them to this unit and to no other account.
+    held = {name: f"/run/credentials/{unit}/{_slot(name)}" for name in files}
+    # The name of a model is that of its engine, not a path that the next revision changes.
+    served = one.get("served_name", one["name"])
+    words = arguments.argv({**_told(one), "served_name": served, **({"tls": held} if held else {})}, options, release)
+    return Engine(
+        name=one["name"],
+        words=tuple(words),
+        served=served,
+        port=one["port"],
+        host=one.get("host", "127.0.0.1"),
+        key=one.get("api_key", ""),
+        tls=Tls(held["certificate"], *(held.get(name, "") for name in CLIENT)) if held else None,
+        credentials={_slot(name): path for name, path in files.items()},
+        conflicts=tuple(one.get("conflicts", ())),
+        start_seconds=one.get("start_seconds", START_SECONDS),
+        drain_seconds=one.get("drain_seconds", DRAIN_SECONDS),
+        enabled=one.get("enabled", True),
+    )
+
+
+def _slot(name: str) -> str:
+    return f"tls-{name.replace('_', '-')}" if name in (*TLS, *CLIENT) else name
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"write {near[0]}" if near else f"declare it, or write one of {', '.join(known) or 'none'}"
+
+
+def _problem(at: str, wanted: str, found: str, fix: str) -> Problem:
+    return Problem("vllm.bad_engine", f"{at}: {wanted}", found[:200], "the unit would not start, or not as meant", fix)
+
+
+def _wrong(at: str, wanted: str, found: str) -> InputError:
+    why = "nothing could be held against it"
+    return InputError("vllm.bad_input", wanted=f"{at}: {wanted}", found=found[:200], why=why, fix=f"correct vllm_{at}")
+
+
+MODULE = Ensuring("vllm", ARGUMENT_SPEC, ensure_vllm)

@@ -1,0 +1,149 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: llama_cpp
+short_description: Ensure that engines of llama.cpp run on a node, and answer
+version_added: 0.1.0
+description:
+  - Each engine is a unit C(llama@NAME.service), which counts as started when it has answered with one token. Its
+    launcher C(llama-serve) is that of M(nusy.dgx_spark.launchers).
+  - An engine that does not start as it is declared now goes back to how it ran before; the run fails and says why.
+  - Every look asks each engine that runs for one token, as its clients would.
+attributes:
+  check_mode:
+    description: Predicts what a run does. Whether an engine will answer as it is declared now only its start tells.
+    support: full
+  diff_mode:
+    description: Shows each file and unit that differs, and no keys.
+    support: full
+  idempotent:
+    description: After applying, the node is looked at again; a plan that is not empty is an error.
+    support: full
+extends_documentation_fragment: nusy.dgx_spark.ensuring
+options:
+  engines:
+    description: The engines of the node. One that this module has made and that is declared no more is removed.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Small letters, digits, C(-) and C(_).
+        type: str
+        required: true
+      model:
+        description: Absolute path of a C(.gguf) file. With the revision in it a new one is a new path.
+        type: str
+        required: true
+      port:
+        description: Where it listens.
+        type: int
+        required: true
+      host:
+        description: Address of this node on which it listens.
+        type: str
+        default: 127.0.0.1
+      served_name:
+        description: Name that clients use; its O(engines[].name) if it is empty.
+        type: str
+        default: ""
+      context:
+        description: Longest context of one request, in tokens.
+        type: int
+        default: 4096
+      sequences:
+        description: Requests that are answered at once. Each has a context of its own in memory.
+        type: int
+        default: 4
+      threads:
+        description: Processors to compute with; V(0) is all of them.
+        type: int
+        default: 0
+      api_key:
+        description:
+          - Key that clients must show. It is kept in a file for root alone, and reaches the engine as a credential of
+            its unit.
+        type: str
+        default: ""
+      conflicts:
+        description: Names of engines, or whole names of units, that are stopped when it starts.
+        type: list
+        elements: str
+        default: []
+      start_seconds:
+        description: Time until it must have answered.
+        type: int
+        default: 300
+      drain_seconds:
+        description: Time that a stop waits for requests under way.
+        type: int
+        default: 30
+      enabled:
+        description: Whether it runs, now and after a boot.
+        type: bool
+        default: true
+  user:
+    description: Account with whose rights they run.
+    type: str
+    default: nusy
+author:
+  - The nusy.dgx_spark maintainers (@nusy)
+seealso:
+  - module: nusy.dgx_spark.launchers
+"""
+
+EXAMPLES = r"""
+- name: Ensure that a small worker answers
+  nusy.dgx_spark.llama_cpp:
+    engines:
+      - {name: swarm, model: /srv/models/qwen/6f2c/model.gguf, port: 8081, context: 8192, sequences: 4}
+  become: true
+"""
+
+RETURN = r"""
+controls:
+  description: One verdict for each control. See docs/contracts/evidence.md.
+  returned: always, also with a failed run that got as far as looking
+  type: list
+  elements: dict
+left:
+  description: The controls as a failed real run left them.
+  returned: when a real run fails after it has looked
+  type: list
+  elements: dict
+plan:
+  description: The steps, in order, that were or would be done.
+  returned: always
+  type: list
+  elements: str
+assumptions:
+  description: What the plan relies on.
+  returned: always
+  type: list
+  elements: str
+engines:
+  description: Name, unit, host and port of each engine.
+  returned: always
+  type: list
+  elements: dict
+error:
+  description: The four parts of an error and its key.
+  returned: on failure
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import ensure
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._llama.subject import MODULE
+
+
+def main() -> None:
+    ensure(MODULE, AnsibleModule)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was published and then damaged is named exactly, and repaired alone; what is somebody's is left to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, HostWriter
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import store
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import tree
+from conftest import SIZE, Bench, control, states
+
+WEIGHTS = "model.safetensors"
+NESTED = "original/params.json"
+
+
+def keys(bench: Bench, name: str = "snapshots", **given: object) -> dict[str, tuple[object, object]]:
+    prefix = f"snapshot tiny/{bench.folder.name}"
+    return {c.key.removeprefix(f"{prefix}: "): (c.before, c.after) for c in control(bench.check(**given), name).changes}
+
+
+def corrupt(bench: Bench) -> None:
+    """Of the same size and with its old times: only ctime tells."""
+    path = bench.folder / WEIGHTS
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    path.chmod(0o644)
+    with path.open("r+b") as handle:
+        handle.write(b"\0" * 10)
+    path.chmod(0o444)
+    os.utime(path, ns=times)
+
+
+def truncate(bench: Bench) -> None:
+    (bench.folder / WEIGHTS).chmod(0o644)
+    os.truncate(bench.folder / WEIGHTS, 100)
+    (bench.folder / WEIGHTS).chmod(0o444)
+
+
+def linked(bench: Bench) -> None:
+    (bench.folder / WEIGHTS).unlink()
+    (bench.folder / WEIGHTS).symlink_to("/etc/hostname")
+
+
+@pytest.mark.breaks("models/snapshots")
+@pytest.mark.parametrize(
+    ("damage", "key", "found", "fetched"),
+    [
+        (corrupt, WEIGHTS, "other content", {WEIGHTS}),
+        (truncate, WEIGHTS, "100 bytes", {WEIGHTS}),
+        (linked, WEIGHTS, "a link", {WEIGHTS}),
+        (lambda b: (b.folder / NESTED).unlink(), NESTED, "absent", {NESTED}),
+        (lambda b: os.chown(b.folder / WEIGHTS, 65534, 0), WEIGHTS, "belongs to uid 65534", set()),
+        (lambda b: (b.folder / WEIGHTS).chmod(0o666), f"mode of {WEIGHTS}", "another", set()),
+        (lambda b: (b.folder / "original").chmod(0o777), "mode of original", "another", set()),
+        (lambda b: os.chown(b.folder / "original", 65534, 0), "folder original", "of somebody else", set()),
+        (lambda b: (b.folder / ".nusy-snapshot.json").write_text("{}"), "label", "absent", set()),
+    ],
+)  # fmt: skip
+def test_damage_is_named_and_repaired_alone(
+    bench: Bench, damage: Callable[[Bench], object], key: str, found: str, fetched: set[str]
+) -> None:
+    bench.apply()
+    damage(bench)
+    bench.hub.asked.clear()
+    assert {key: found} == {name: before for name, (before, _after) in keys(bench).items()}
+    assert states(bench.apply()) == {}
+    assert {path for _m, path, _r, _s in bench.hub.asked} == fetched
+    assert (bench.folder / WEIGHTS).read_bytes() == bench.hub.repositories["acme/tiny"].files[WEIGHTS].read_bytes()
+    assert Path("/etc/hostname").exists()
+
+
+@pytest.mark.breaks("models/current")
+def test_a_link_that_leads_elsewhere_is_repaired(bench: Bench) -> None:
+    bench.apply()
+    link = bench.root / "tiny" / "current"
+    link.unlink()
+    link.symlink_to("/tmp")
+    assert states(bench.check()) == {"models/current": "drifted"}
+    assert states(bench.apply()) == {} and os.readlink(link) == bench.folder.name
+
+
+def test_what_nobody_declares_goes_only_when_it_is_named(bench: Bench) -> None:
+    bench.apply()
+    bench.folder.chmod(0o755)
+    extra = bench.folder / "modeling_evil.py"
+    extra.write_text("print()")
+    bench.folder.chmod(0o555)
+    plan = bench.apply()
+    assert str(extra) in control(plan, "snapshots").blocked_by and extra.exists()
+    assert states(bench.apply(confirm=[str(extra)])) == {} and not extra.exists()
+
+
+def test_a_folder_of_somebody_is_adopted_if_it_is_as_declared_and_else_asked_for(bench: Bench) -> None:
+    source = bench.hub.repositories["acme/tiny"].files[WEIGHTS].parent
+    bench.root.mkdir()
+    (bench.root / "tiny").mkdir()
+    subprocess.run(["cp", "-r", source, bench.folder], check=True)
+    (bench.folder / "config.json").write_text("mine")
+    plan = bench.apply()
+    assert str(bench.folder) in control(plan, "snapshots").blocked_by
+    assert (bench.folder / "config.json").read_text() == "mine" and bench.hub.asked == []
+    (bench.folder / "config.json").write_bytes((source / "config.json").read_bytes())
+    assert states(bench.apply()) == {} and bench.hub.asked == []
+
+
+def test_looking_reads_no_bytes_until_an_inode_was_touched(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.apply()
+    read = bench.place / "read"
+    honest = tree.sha256
+
+    def counted(path: str) -> str:
+        with read.open("a") as handle:
+            handle.write(f"{os.path.basename(path)}\n")
+        return honest(path)
+
+    monkeypatch.setattr(tree, "sha256", counted)
+    assert states(bench.check()) == {} and not read.exists()
+    assert states(bench.check(verify="everything")) == {} and len(read.read_text().split()) == 4
+    read.unlink()
+    os.utime(bench.folder / WEIGHTS)
+    assert states(bench.check()) == {} and read.read_text().split() == [WEIGHTS]
+    # A real run remembers what it compared.
+    subject, reader, writer = bench.subject(), HostReader(), HostWriter()
+    subject.settle(subject.plan(reader), reader, writer)
+    read.unlink()
+    assert states(bench.check()) == {} and not read.exists()
+
+
+def test_everything_finds_what_no_inode_tells(bench: Bench) -> None:
+    """A disk that rots changes no stamp: here the label is made to say that it was compared since."""
+    bench.apply()
+    corrupt(bench)
+    path = bench.folder / ".nusy-snapshot.json"
+    label = json.loads(path.read_text())
+    label["files"][WEIGHTS]["stamp"] = store.stamp(os.lstat(bench.folder / WEIGHTS))
+    path.write_text(json.dumps(label))
+    assert states(bench.check()) == {}
+    assert keys(bench, verify="everything")[WEIGHTS][0] == "other content"
+    assert states(bench.apply(verify="everything")) == {}
+
+
+@pytest.mark.breaks("models/unused")
+def test_only_named_snapshots_go_and_nobody_elses_ever(bench: Bench) -> None:
+    bench.apply(bench.manifest(), bench.manifest("old", "acme/next"))
+    theirs = bench.root / "theirs"
+    theirs.mkdir()
+    (theirs / "weights").write_bytes(b"x")
+    old = bench.root / "old" / bench.hub.repositories["acme/next"].commit
+    plan = bench.apply()
+    assert control(plan, "unused").blocked_by == f"models_confirm: [{old}]" and old.is_dir()
+    assert plan.facts["others"] == [str(theirs)]
+    # What runs from it keeps it.
+    user = subprocess.Popen(["sleep", "60"], cwd=old)
+    try:
+        busy = bench.apply(confirm=[str(old)])
+        assert "sleep" in control(busy, "unused").reason and old.is_dir()
+    finally:
+        user.kill()
+        user.wait()
+    assert states(bench.apply(confirm=[str(old), str(theirs)])) == {}
+    assert not (bench.root / "old").exists() and theirs.is_dir()
+
+
+@pytest.mark.names("models/space")
+def test_what_is_named_makes_room_first(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk with 5 MiB, of which an unused model has 4."""
+    bench.apply(bench.manifest("old", "acme/next"))
+    old = bench.root / "old" / bench.hub.repositories["acme/next"].commit
+
+    def free(_path: str) -> int:
+        used = sum(p.stat().st_size for p in bench.root.rglob("*") if p.is_file())
+        return 5 * (SIZE // 4) - used
+
+    monkeypatch.setattr("ansible_collections.nusy.dgx_spark.plugins.module_utils._models.subject._free", free)
+    assert states(bench.check())["models/space"] == "drifted"
+    with pytest.raises(NodeError):
+        bench.apply()
+    assert states(bench.apply(confirm=[str(old)])) == {} and not old.exists()
+
+
+@pytest.mark.breaks("models/tiers")
+def test_tiers_have_folders_room_and_disks_of_their_own(bench: Bench) -> None:
+    tier = {"name": "checkpoints", "path": str(bench.place / "ckpt"), "owner": "", "mode": "0750", "free_gib": 0}
+    archive = {**tier, "name": "archive", "path": str(bench.place / "archive"), "mounted": True}
+    assert states(bench.apply(tiers=[{**tier, "mounted": False}])) == {}
+    (bench.place / "ckpt").chmod(0o777)
+    assert states(bench.check(tiers=[{**tier, "mounted": False}])) == {"models/tiers": "drifted"}
+    assert states(bench.apply(tiers=[{**tier, "mounted": False}])) == {}
+    assert (bench.place / "ckpt").stat().st_mode & 0o7777 == 0o750
+    plan = bench.check(tiers=[archive, {**tier, "mounted": False, "free_gib": 1 << 20}])
+    assert {c.key: c.before for c in control(plan, "tiers").changes} == {
+        "tier archive": "not mounted", "room of tier checkpoints": "less",
+    }  # fmt: skip
+    (bench.place / "archive").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0750", "none", archive["path"]], check=True)
+    try:
+        assert states(bench.check(tiers=[archive])) == {}
+    finally:
+        subprocess.run(["umount", archive["path"]], check=True)
+
+
+def test_nothing_declared_is_nothing_done(bench: Bench) -> None:
+    subject = bench.subject()
+    assert subject
+    plan = Bench(bench.place, bench.hub, bench.python, {"models": []}).check()
+    assert plan.steps == () and {c.state for c in plan.controls} <= {"not_selected", "in_sync"}
+    assert not bench.root.exists()
+
+
+@pytest.mark.breaks("models/place")
+def test_a_folder_that_is_somebodys_is_not_written_into_before_it_is_named(bench: Bench) -> None:
+    bench.apply()
+    truncate(bench)
+    os.chown(bench.root / "tiny", 65534, 0)
+    plan = bench.check()
+    assert states(plan) == {"models/place": "drifted", "models/snapshots": "drifted"} and plan.steps == ()
+    assert control(plan, "snapshots").blocked_by == f"models_confirm: [{bench.root / 'tiny'}]"
+    bench.apply()
+    assert (bench.folder / WEIGHTS).stat().st_size == 100
+    assert states(bench.apply(confirm=[str(bench.root / "tiny")])) == {}

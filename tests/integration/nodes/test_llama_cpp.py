@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Role llama_cpp on a node: a real llama.cpp under its real unit, from a bare check to a broken model.
+
+Tests share the node and run in order.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import calls
+import engines
+import outside
+import pytest
+import test_launched_engines as launched
+import test_runtime_roles as stand_ins
+import testing
+import tiny_gguf
+
+ROLES = ("llama_cpp",)
+UNIT = "llama@swarm.service"
+DROPIN = f"/etc/systemd/system/{UNIT}.d/engine.conf"
+KEY_FILE = f"/etc/nusy/credentials/{UNIT}/api-key"
+KEY = "open-sesame-12"
+PORT, TAKEN = 8085, 8090
+SWARM = {
+    "name": "swarm",
+    "model": "/srv/tiny/1/model.gguf",
+    "port": PORT,
+    "context": 256,
+    "sequences": 4,
+    "threads": 2,
+    "api_key": KEY,
+    "start_seconds": 60,
+    "drain_seconds": 5,
+}
+SPARE = {"name": "spare", "model": "/srv/tiny/1/model.gguf", "port": 8086, "start_seconds": 60, "drain_seconds": 0}
+# Each is broken by itself, and all are broken at once: control → what is done to it.
+DAMAGE = {
+    "llama_cpp/credentials": f"echo another > {KEY_FILE}",
+    "llama_cpp/template": "sed -i s/OOMPolicy=kill/OOMPolicy=stop/ /etc/systemd/system/llama@.service",
+    "llama_cpp/engines": f"systemctl disable -q {UNIT}",
+    "llama_cpp/answers": f"systemctl kill -s STOP {UNIT}",
+    "llama_cpp/others": f"mkdir /etc/systemd/system/llama@old.service.d; sed s/{PORT}/8087/ {DROPIN} > "
+    "/etc/systemd/system/llama@old.service.d/engine.conf",
+    "llama_cpp/file_extra": f"echo Nice=-5 >> {DROPIN}",
+}
+# Twelve at once, each with a question of its own; what each got, and how long the slowest took.
+SESSIONS = """
+import json, sys, threading, time, urllib.request
+url, key = sys.argv[1:]
+found = []
+def ask(number):
+    body = json.dumps({"prompt": f"question {number}", "max_tokens": 4}).encode()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    begun = time.monotonic()
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as answer:
+        found.append((json.load(answer)["usage"]["completion_tokens"], time.monotonic() - begun))
+threads = [threading.Thread(target=ask, args=(n,)) for n in range(12)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print(json.dumps([len(found), min(n for n, _t in found), max(t for _n, t in found)]))
+"""
+
+
+class Llama:
+    def __init__(self, machine: Any, directory: Any) -> None:
+        self.machine, self.directory = machine, directory
+
+    def run(self, *declared: dict[str, Any], check: bool = False) -> Any:
+        play = {"hosts": "all", "gather_facts": False, "roles": ["nusy.dgx_spark.llama_cpp"]}
+        extra = {"llama_cpp_engines": list(declared)}
+        return testing.ansible_playbook([play], [self.machine], self.directory, check=check, become=True, extra=extra)
+
+    def result(self, *declared: dict[str, Any], check: bool = False) -> dict[str, Any]:
+        done = self.run(*declared, check=check)
+        (entry,) = done.of(host=self.machine.name, action="llama_cpp")
+        return entry["result"]
+
+    def drifted(self, *declared: dict[str, Any]) -> set[str]:
+        found = self.result(*declared, check=True)["controls"]
+        assert not [one for one in found if one["state"] == "unknown"]
+        return {one["id"] for one in found if one["state"] == "drifted"}
+
+    def completes(self, port: int = PORT, key: str = KEY) -> Any:
+        body = {"prompt": "hello", "max_tokens": 2}
+        return launched.ask(self.machine, f"http://127.0.0.1:{port}/v1/completions", body, key=key)
+
+    def answers(self) -> bool:
+        return ((self.completes() or {}).get("usage") or {}).get("completion_tokens", 0) >= 1
+
+
+@pytest.fixture(scope="module")
+def llama(make_node, tmp_path_factory) -> Iterator[Llama]:
+    models = tmp_path_factory.mktemp("models")
+    for revision in ("1", "2", "3"):
+        (models / revision).mkdir()
+        tiny_gguf.write(models / revision / "model.gguf")
+    (models / "3" / "model.gguf").write_bytes(b"no model")
+    models.chmod(0o755)
+    venv = stand_ins.VENV
+    machine = make_node(
+        mounts=(f"{engines.site_packages()}:{venv}/lib/python3.13/site-packages", f"{models}:/srv/tiny")
+    )
+    # As on every machine that boots; in a container systemd leaves it as it finds it, and credentials go nowhere.
+    machine.shell("mount --make-rshared /")
+    machine.shell(f"mkdir -p {venv}/bin && ln -s /usr/bin/python3 {venv}/bin/python")
+    machine.write(f"{venv}/pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n")
+    extra = {**launched.EXTRA, "launchers_launchers": ["llama-serve"], "vllm_runtime_imports": ["xllamacpp"]}
+    stand_ins.Site([machine], tmp_path_factory.mktemp("runtime")).run(check=False, extra=extra).assert_ok()
+    yield Llama(machine, tmp_path_factory.mktemp("llama"))
+
+
+def test_a_check_predicts_an_apply_which_is_done_when_it_answers(llama):
+    before = llama.machine.shell(outside.LOOKED_AT)
+    nothing = llama.result(check=True)
+    assert nothing["changed"] is False
+    assert {one["state"] for one in nothing["controls"]} == {"in_sync", "not_selected"}
+    checked = llama.result(SWARM, SPARE, check=True)
+    assert llama.machine.shell(outside.LOOKED_AT) == before
+    assert KEY not in json.dumps(checked)
+    done = llama.run(SWARM, SPARE).assert_ok()
+    assert KEY not in done.stdout
+    (entry,) = done.of(host=llama.machine.name, action="llama_cpp")
+    assert entry["result"]["plan"] == checked["plan"]
+    # Nothing was waited for: it answers because its start had succeeded.
+    assert llama.answers()
+    assert llama.completes(key="wrong") == {"status": 401}
+    assert llama.completes(SPARE["port"], key="none")["usage"]["completion_tokens"] >= 1
+    again = llama.result(SWARM, SPARE)
+    assert (again["changed"], again["plan"]) == (False, [])
+    assert {one["state"] for one in again["controls"]} == {"in_sync"}
+
+
+def test_the_key_is_root_s_and_in_no_list_of_processes_and_the_unit_is_the_whole_truth(llama):
+    machine = llama.machine
+    assert machine.run("stat", "-c", "%a %U", KEY_FILE).split() == ["600", "root"]
+    pid = launched.main_pid(machine, UNIT)
+    assert KEY not in machine.read(f"/proc/{pid}/cmdline")
+    shown = machine.run("systemctl", "cat", UNIT)
+    assert KEY not in shown and "llama-serve /srv/tiny/1/model.gguf" in shown
+    assert machine.run("systemctl", "show", "-P", "Slice", UNIT).strip() == "nusy-engines.slice"
+    assert "500" in machine.read(f"/proc/{pid}/oom_score_adj")
+    machine.run("systemd-analyze", "verify", UNIT)
+    tool = machine.run(stand_ins.TOOL, "--json", "llama_cpp", check=False)
+    states = {one["id"]: one["state"] for spec in json.loads(tool)["specs"] for one in spec["controls"]}
+    assert states["llama_cpp/answers"] == states["llama_cpp/engines"] == "in_sync"
+
+
+def test_twelve_at_once_get_their_tokens(llama):
+    url = f"http://127.0.0.1:{PORT}/v1/completions"
+    count, least, slowest = json.loads(llama.machine.run("python3", "-c", SESSIONS, url, KEY))
+    assert (count, least >= 1) == (12, True)
+    assert slowest < 6
+
+
+@pytest.mark.breaks(*DAMAGE)
+def test_everything_that_is_broken_by_hand_is_named_and_mended(llama):
+    assert llama.result(SWARM)["changed"]  # the spare one is declared no more
+    assert llama.completes(SPARE["port"]) is None
+    llama.machine.shell("\n".join(["set -e", *DAMAGE.values()]))
+    assert llama.drifted(SWARM) == set(DAMAGE)
+    llama.run(SWARM).assert_ok()
+    assert llama.answers()
+    before = calls.as_root(llama.machine.name)
+    clean = llama.run(SWARM, check=True)
+    calls.keep_the_promise(clean, llama.machine, ROLES, calls.as_root(llama.machine.name) - before)
+    (entry,) = clean.of(host=llama.machine.name, action="llama_cpp")
+    assert {one["state"] for one in entry["result"]["controls"]} == {"in_sync"}
+
+
+def test_killed_it_comes_back_by_itself(llama):
+    machine = llama.machine
+    before = launched.main_pid(machine, UNIT)
+    machine.run("kill", "-KILL", before)
+    launched.wait_until(lambda: launched.main_pid(machine, UNIT) not in (before, "0") and llama.answers(), "it is back")
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "stopped"),
+    [
+        ({"model": "/srv/tiny/4/model.gguf"}, "cannot be read as a file", False),
+        ({"model": "/srv/tiny/3/model.gguf"}, "the former files are back, and it runs with them again", True),
+        ({"port": TAKEN}, "Address already in use", True),
+    ],
+)
+def test_a_change_that_does_not_answer_leaves_the_old_one_serving(llama, change, said, stopped):
+    machine = llama.machine
+    machine.run("systemd-run", "--unit=taken", "--collect", "python3", "-m", "http.server", str(TAKEN))
+    before = launched.main_pid(machine, UNIT)
+    text = machine.read(DROPIN)
+    found = llama.result({**SWARM, **change})
+    machine.run("systemctl", "stop", "taken.service")
+    assert found["error"]["key"] == "units.rolled_back"
+    assert said in found["msg"] and KEY not in json.dumps(found)
+    assert machine.read(DROPIN) == text
+    assert llama.answers()
+    assert (launched.main_pid(machine, UNIT) != before) is stopped
+    # What was undone is what is left to do; and where it should be by now, nobody answers.
+    unanswered = {"llama_cpp/answers"} if "port" in change else set()
+    assert {one["id"] for one in found["left"] if one["state"] == "drifted"} == {"llama_cpp/engines"} | unanswered
+
+
+def test_a_new_model_takes_its_place(llama):
+    begun = time.monotonic()
+    assert llama.result({**SWARM, "model": "/srv/tiny/2/model.gguf"})["changed"]
+    assert llama.answers() and "/srv/tiny/2/" in llama.machine.read(DROPIN)
+    assert time.monotonic() - begun < 60
