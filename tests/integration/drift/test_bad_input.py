@@ -182,6 +182,7 @@ def test_a_play_can_ask_which_ports_its_hosts_listen_on(site: Path) -> None:
     _code, results = play(site, playbook, "--check")
     told = {line["host"]: line for line in results}
     assert [(one["service"], one["ports"]) for one in told["good"]["result"]["msg"]] == [
+        ("ssh", ["22"]),
         ("vllm", ["8000"]),
         ("vllm-master", ["29510"]),
     ]

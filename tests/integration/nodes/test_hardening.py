@@ -95,6 +95,8 @@ DAMAGE = (
     },
     {
         "shell_timeout": "rm /etc/profile.d/90-nusy-timeout.sh",
+        # As Debian 12 is.
+        "umask": "sed -i /pam_umask/d /etc/pam.d/common-session",
         # Like all that is taken away it has to be named.
         "legacy_packages": PACKAGE,
         "sudo_log": "sed -i s,/var/log/sudo.log,/tmp/sudo.log, /etc/sudoers.d/90-nusy",
@@ -133,6 +135,7 @@ def test_what_no_run_mends_and_what_counts_instead_is_named(story):
         " chmod 0440 /etc/sudoers.d/99-later;"
         " printf '[Journal]\\nStorage=none\\n' > /etc/systemd/journald.conf.d/99-later.conf;"
         " sed -i 's/pam_umask.so/& umask=022/' /etc/pam.d/common-session;"
+        " echo 'auth sufficient pam_permit.so' > /etc/pam.d/door;"
         """ echo 'Unattended-Upgrade::Origins-Pattern:: "origin=NVIDIA";' > /etc/apt/apt.conf.d/99-later"""
     )
     found = story.run(check=True, extra=SKIPPED)
@@ -144,9 +147,11 @@ def test_what_no_run_mends_and_what_counts_instead_is_named(story):
     }
     assert drifted(found) == others | {"os_hardening/legacy_packages"}
     assert all(found[name]["reason"] for name in others)
+    assert "probe open_doors: auth sufficient pam_permit.so" in found["os_hardening/accounts"]["before"]
     story.machine.shell(
         "sed -i /^toor:/d /etc/passwd /etc/shadow; sed -i s/umask=022// /etc/pam.d/common-session;"
-        " rm /etc/sudoers.d/99-later /etc/apt/apt.conf.d/99-later /etc/systemd/journald.conf.d/99-later.conf"
+        " rm /etc/sudoers.d/99-later /etc/apt/apt.conf.d/99-later /etc/systemd/journald.conf.d/99-later.conf;"
+        " rm /etc/pam.d/door"
     )
 
 

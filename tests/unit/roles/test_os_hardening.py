@@ -80,6 +80,18 @@ class Ubuntu(FakeNode):
         return super().run(argv, timeout=timeout, env=env, stdin=stdin)
 
 
+class Says(Ubuntu):
+    """One command answers otherwise."""
+
+    def __init__(self, part: str, answer: str) -> None:
+        super().__init__()
+        self.part, self.answer = part, answer
+
+    def run(self, argv, **more):
+        said = any(self.part in word for word in argv)
+        return Completed(tuple(argv), 0, self.answer, "") if said else super().run(argv, **more)
+
+
 def verdicts(node: FakeNode, **given: Any) -> dict[str, Any]:
     plan = EnsureState(document(**given)).plan(node)
     return {control.id.removeprefix("os_hardening/"): control for control in plan.controls}
@@ -97,10 +109,37 @@ def test_ubuntu_is_hardened_without_a_question():
 def test_an_umask_that_pam_sets_by_itself_is_named_and_left_to_its_owner():
     node = Ubuntu()
     node.put("/etc/login.defs", "UMASK 027\nENCRYPT_METHOD YESCRYPT\n")
+    (profile,) = next(control for control in document().controls if control.id == "os_hardening/umask").files
+    node.put(profile.path, profile.content)
     assert verdicts(node)["umask"].state == "in_sync"
     node.pam = node.pam.replace("pam_umask.so", "pam_umask.so umask=022")
     found = verdicts(node)["umask"]
-    assert (found.state, "no pam_umask without arguments" in found.reason) == ("drifted", True)
+    assert (found.state, "counts instead" in found.reason) == ("drifted", True)
+
+
+def test_sessions_get_the_umask_where_the_system_brings_nobody_who_reads_it():
+    """As Debian 12 is. The profile is switched on by a command, since it is off by itself."""
+    found = verdicts(Says("pam_umask[.]so", "nobody\n"))["umask"]
+    assert (found.state, found.blocked_by) == ("drifted", "")
+    assert found.as_dict()["before"]["probe pam_umask: nobody"] == "present"
+    assert "probe pam_umask: nobody" not in verdicts(Ubuntu())["umask"].as_dict()["before"]
+
+
+@pytest.mark.parametrize("line", ["auth sufficient pam_permit.so", "auth\t[success=done default=ignore] pam_permit.so"])
+def test_a_line_that_lets_in_whoever_comes_is_named(line):
+    found = verdicts(Says("pam_permit", line + "\n"))["accounts"]
+    assert (found.state, "lets in whoever comes" in found.reason) == ("drifted", True)
+    assert verdicts(Says("pam_permit", "auth required pam_permit.so\n"))["accounts"].state == "in_sync"
+
+
+def test_a_later_file_that_keeps_cores_is_named():
+    ours, later = "[Coredump]\nStorage=none\nProcessSizeMax=0\n", "[Coredump]\nStorage=external\n"
+    assert (
+        "probe coredump.conf: Storage=none"
+        not in verdicts(Says("systemd/coredump.conf", ours))["core_dumps"].as_dict()["before"]
+    )
+    found = verdicts(Says("systemd/coredump.conf", ours + later))["core_dumps"].as_dict()
+    assert found["before"]["probe coredump.conf: Storage=none"] == "Storage=external"
 
 
 ALLOWED = "Unattended-Upgrade::Allowed-Origins::"

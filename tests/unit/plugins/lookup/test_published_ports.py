@@ -21,11 +21,12 @@ def query(**variables: Any) -> list[dict[str, Any]]:
 def test_it_returns_what_the_host_at_hand_publishes():
     found = query(launchers_launchers=["ray-head"])
     assert [(one["role"], one["service"], one["bind"], one["peers"]) for one in found] == [
+        ("access", "ssh", "any", []),
         ("launchers", "ray", "any", ["fabric"]),
         ("launchers", "ray-dashboard", "loopback", []),
     ]
-    assert found[0]["ports"] == ["6380-6387", "6400-6479"] and found[0]["protocol"] == "tcp" and found[0]["reason"]
-    assert query(launchers_launchers=[]) == []
+    assert found[1]["ports"] == ["6380-6387", "6400-6479"] and found[1]["protocol"] == "tcp" and found[1]["reason"]
+    assert [one["service"] for one in query(launchers_launchers=[])] == ["ssh"]
 
 
 def test_what_preflight_refuses_is_an_error():

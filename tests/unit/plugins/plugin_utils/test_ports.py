@@ -53,9 +53,17 @@ def demo(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_a_host_publishes_what_its_launchers_listen_on(tmp_path):
-    assert [one.id for one in look(tmp_path, "")] == ["launchers/vllm", "launchers/vllm-master"]
-    assert [one.id for one in look(tmp_path, "launchers_launchers: [ray-worker]")] == ["launchers/ray"]
-    assert look(tmp_path, "launchers_launchers: []") == []
+    ssh = "access/ssh"
+    assert [one.id for one in look(tmp_path, "")] == [ssh, "launchers/vllm", "launchers/vllm-master"]
+    assert [one.id for one in look(tmp_path, "launchers_launchers: [ray-worker]")] == [ssh, "launchers/ray"]
+    assert [one.id for one in look(tmp_path, "launchers_launchers: []")] == [ssh]
+
+
+def test_the_way_into_the_node_is_not_given_to_another_service(tmp_path):
+    own = "spark_ports: {git: {ports: [%s], bind: any, peers: [any], reason: Code.}}"
+    *_, clash = look(tmp_path, own % 22)
+    assert isinstance(clash, Problem) and "access/ssh (tcp 22 of any" in clash.found and "git" in clash.found
+    assert not any(isinstance(one, Problem) for one in look(tmp_path, "ansible_port: 2222\n" + own % 22))
 
 
 def test_the_published_numbers_are_those_of_the_launchers(tmp_path):
