@@ -28,7 +28,8 @@ BEGINNING = 300
 MOST = 16 << 20
 # vLLM counts those that run and those that wait apart, and llama.cpp as well.
 _UNDER_WAY = re.compile(
-    r"^(?:vllm:num_requests_(?:running|waiting)|llamacpp:requests_(?:processing|deferred))(?:\{[^}]*\})?\s+([0-9.e+]+)",
+    r"^(?:vllm:num_requests_(?:running|waiting)|llamacpp:requests_(?:processing|deferred))(?:\{[^}]*\})?\s+"
+    r"([0-9]{1,15}(?:\.[0-9]{1,15})?(?:e\+?[0-9]{1,2})?)(?!\S)",
     re.MULTILINE,
 )
 
@@ -60,19 +61,18 @@ def complete(endpoint: Endpoint, model: str, question: str, tokens: int) -> Repl
             ended = True
             break
         piece = _parsed(data)
-        if "error" in piece:
+        if piece.get("error") is not None:
             # An engine that dies after it has begun to answer says so here; the status was sent before.
             raise Fault("broken", json.dumps(piece["error"])[:BEGINNING])
         said, thought = _said(piece)
         if (said or thought) and not first:
             first = time.monotonic() - begun
         text += said
-        usage = piece.get("usage") or {}
-        tokens_said = usage.get("completion_tokens", tokens_said) if isinstance(usage, Mapping) else tokens_said
+        tokens_said = _counted(piece.get("usage"), tokens_said)
     if not ended:
         raise Fault("cut", f"the stream ended without {sse.DONE}, after {len(text)} characters")
     total = time.monotonic() - begun
-    return Reply(text, first or total, total, tokens_said if isinstance(tokens_said, int) else None)
+    return Reply(text, first or total, total, tokens_said)
 
 
 def shown(endpoint: Endpoint) -> Certificate:
@@ -95,12 +95,20 @@ def under_way(endpoint: Endpoint) -> int | None:
 def _said(piece: Mapping[str, Any]) -> tuple[str, str]:
     """What is for the reader, and what the model says to itself, under both names that engines give it."""
     said = thought = ""
-    choices = piece.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        delta = choice.get("delta") or {}
-        said += delta.get("content") or ""
-        thought += delta.get("reasoning_content") or delta.get("reasoning") or ""
+    try:
+        for choice in piece.get("choices") or ():
+            delta = choice.get("delta") or {}
+            said += delta.get("content") or ""
+            thought += delta.get("reasoning_content") or delta.get("reasoning") or ""
+    except (AttributeError, TypeError):
+        raise Fault("not_the_api", f"no piece of an answer: {json.dumps(piece)[:BEGINNING]}") from None
     return said, thought
+
+
+def _counted(usage: object, before: int | None) -> int | None:
+    """Of the whole answer so far. More than a stream can bring was not counted."""
+    tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST else before
 
 
 def _text(endpoint: Endpoint, path: str) -> str:
@@ -110,7 +118,7 @@ def _text(endpoint: Endpoint, path: str) -> str:
 def _parsed(text: str) -> Mapping[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Fault("not_the_api", f"no JSON: {text[:BEGINNING]!r}") from None
     if not isinstance(found, dict):
         raise Fault("not_the_api", f"no object: {text[:BEGINNING]!r}")
@@ -138,7 +146,8 @@ def _lines(endpoint: Endpoint, method: str, path: str, document: Mapping[str, An
                 connection.request(method, path, body, headers)
             answer = connection.getresponse()
             yield from _read(answer, streamed=document is not None)
-        except (OSError, http.client.HTTPException) as error:
+        # Of sizes of pieces that no memory has, http.client says nothing of its own.
+        except (OSError, http.client.HTTPException, OverflowError, ValueError) as error:
             fault = deadline.fault or faults.of(error, tls=endpoint.tls, certified=bool(endpoint.certificate))
             if fault.kind == "cut" and not endpoint.tls and _speaks_tls(endpoint):
                 fault = Fault("tls", "it closes a connection without TLS, and answers one with it")
@@ -152,7 +161,8 @@ def _lines(endpoint: Endpoint, method: str, path: str, document: Mapping[str, An
 
 def _read(answer: http.client.HTTPResponse, *, streamed: bool) -> Iterator[bytes]:
     if answer.status != 200:
-        raise faults.of_status(answer.status, answer.read(BEGINNING).decode("utf-8", "replace").strip())
+        said = answer.getheader("Location") or answer.read(BEGINNING).decode("utf-8", "replace").strip()
+        raise faults.of_status(answer.status, said[:BEGINNING])
     kind = answer.getheader("Content-Type", "")
     if streamed and not kind.startswith(sse.TYPE):
         raise Fault("no_stream", f"an answer of the type {kind!r}")
@@ -193,7 +203,8 @@ def _connected(endpoint: Endpoint) -> socket.socket:
         sock = socket.create_connection((endpoint.host, endpoint.port), endpoint.seconds)
     except TimeoutError:
         raise Fault("no_connection", f"none within {endpoint.seconds:g} s") from None
-    except OSError as error:
+    # The latter: of a name that DNS could not even hold.
+    except (OSError, UnicodeError) as error:
         raise faults.of(error, tls=endpoint.tls) from error
     sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

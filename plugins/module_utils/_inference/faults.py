@@ -174,7 +174,7 @@ def of(error: Exception, *, tls: bool, certified: bool = False) -> Fault:
         return Fault("cut", said)
     if isinstance(error, ssl.SSLError):
         return Fault(_of_tls((error.reason or said).upper().replace(" ", "_"), certified=certified), said)
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, (socket.gaierror, UnicodeError)):
         return Fault("no_such_name", said)
     if isinstance(error, ConnectionRefusedError):
         return Fault("refused", said)
@@ -184,7 +184,7 @@ def of(error: Exception, *, tls: bool, certified: bool = False) -> Fault:
         return Fault("tls" if not tls and str(error.args[0]).startswith(_ALERT) else "not_the_api", said)
     if isinstance(error, (ConnectionError, http.client.IncompleteRead)):
         return Fault("cut", said)
-    if isinstance(error, http.client.HTTPException):
+    if isinstance(error, (http.client.HTTPException, OverflowError, ValueError)):
         return Fault("not_the_api", said)
     if isinstance(error, TimeoutError):
         return Fault("no_answer", said)

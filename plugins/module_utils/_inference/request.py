@@ -92,6 +92,11 @@ def request_of(params: Mapping[str, Any]) -> Request:
     ):
         if not least <= params[name] <= most:
             raise _wrong(name, f"a number from {least} to {most}", str(params[name]), "the probe would never end")
+    slo = params.get("slo") or {}
+    for name, value in slo.items():
+        if value is not None and not 0 <= value <= (1 if name == "errors" else 1e6):
+            wanted = "a share from 0 to 1" if name == "errors" else "a number from 0 on"
+            raise _wrong(f"slo.{name}", wanted, str(value), "every answer would pass, or none")
     pin = str(params.get("pin") or "").lower().replace(":", "")
     if pin and not re.fullmatch(r"[0-9a-f]{64}", pin):
         raise _wrong(
@@ -115,7 +120,7 @@ def request_of(params: Mapping[str, Any]) -> Request:
     return Request(
         endpoint,
         url,
-        slo=Slo(**(params.get("slo") or {})),
+        slo=Slo(**slo),
         **{
             name: params[name]
             for name in ("model", "question", "expected", "certificate_days", "sessions", "requests", "tokens")
@@ -136,7 +141,8 @@ def _split(url: str) -> tuple[SplitResult, int]:
     if parts.username is not None or parts.password is not None:
         raise _wrong("url", wanted, "one with a login, not shown", "addresses are logged; keys go into api_key")
     plain = url.isascii() and url.isprintable() and " " not in url
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or not plain:
+    known = parts.scheme in ("http", "https") and parts.hostname and port != 0
+    if not known or parts.query or parts.fragment or not plain:
         raise _wrong("url", wanted, repr(url), why)
     return parts, port or (443 if parts.scheme == "https" else 80)
 

@@ -94,6 +94,8 @@ def test_models_are_listed() -> None:
         ("llamacpp:requests_processing 1\nllamacpp:requests_deferred 4\n", 5),
         ('vllm:num_requests_running{model_name="x"} 0.0\n', 0),
         ("process_cpu_seconds_total 4\n# HELP vllm:num_requests_running 5\n", None),
+        ("vllm:num_requests_running 1.2.3\n", None),
+        ("vllm:num_requests_running 1e999\nvllm:num_requests_waiting 2e+00 1700000000\n", 2),
     ],
 )
 def test_requests_under_way_are_counted_by_the_metrics_of_the_engine(text: str, wanted: int | None) -> None:
@@ -111,8 +113,9 @@ def test_nobody_listens() -> None:
     assert models(at(port)) == "refused"
 
 
-def test_the_name_leads_nowhere() -> None:
-    assert models(at(1, host="nobody.invalid")) == "no_such_name"
+@pytest.mark.parametrize("host", ["nobody.invalid", "a..b", "a" * 64 + ".invalid"])
+def test_the_name_leads_nowhere(host: str) -> None:
+    assert models(at(1, host=host)) == "no_such_name"
 
 
 def test_a_server_that_accepts_nobody_any_more() -> None:
@@ -242,9 +245,53 @@ def test_an_engine_that_dies_while_it_answers() -> None:
         assert completion(at(server.port)) == "broken"
 
 
-def test_an_event_that_is_none_of_the_api() -> None:
-    with serving(lambda _asked, sock: stream(sock, "4")) as server:
+@pytest.mark.parametrize(
+    "event",
+    [
+        "4",
+        {"choices": 4},
+        {"choices": [4]},
+        {"choices": [{"delta": "4"}]},
+        {"choices": [{"delta": {"content": 4}}]},
+        {"choices": [{"delta": {"content": ["4"]}}]},
+        {"choices": [{"delta": {"reasoning": {"text": "4"}}}]},
+    ],
+)
+def test_an_event_that_is_none_of_the_api(event: object) -> None:
+    with serving(lambda _asked, sock: stream(sock, event)) as server:
         assert completion(at(server.port)) == "not_the_api"
+
+
+def test_brackets_without_end_are_no_answer() -> None:
+    with serving(lambda _asked, sock: whole(sock, 200, "[" * 200_000)) as server:
+        assert models(at(server.port)) == "not_the_api"
+
+
+@pytest.mark.parametrize("size", [b"f" * 18, b"-5"])
+def test_a_piece_of_a_size_that_cannot_be(size: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with serving(lambda _asked, sock: sock.sendall(head + size + b"\r\ndata: [DONE]\n\n")) as server:
+        assert completion(at(server.port)) == "not_the_api"
+
+
+@pytest.mark.parametrize("count", [10**300, -1, True, 2.5, "7", None])
+def test_a_count_that_cannot_be_is_none(count: object) -> None:
+    with serving(lambda _asked, sock: stream(sock, {**piece("4"), "usage": {"completion_tokens": count}})) as server:
+        assert client.complete(at(server.port), MODEL, "2+2?", 8).tokens is None
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    with serving(lambda _asked, sock: stream(sock, {**piece("4"), "error": None})) as server:
+        assert client.complete(at(server.port), MODEL, "2+2?", 8).text == "4"
+
+
+def test_who_sends_elsewhere_is_not_followed_and_says_where() -> None:
+    def moved(_asked: Asked, sock: socket.socket) -> None:
+        sock.sendall(b"HTTP/1.1 308 Moved\r\nLocation: https://elsewhere.test/v1\r\nContent-Length: 0\r\n\r\n")
+
+    with serving(moved) as server, pytest.raises(Fault) as raised:
+        client.models(at(server.port, key=KEY))
+    assert raised.value.kind == "not_the_api" and "https://elsewhere.test/v1" in raised.value.found
 
 
 # --- TLS --------------------------------------------------------------------------------------------
