@@ -14,7 +14,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import HIDDEN
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines import texts
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines import given, texts
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import CREDENTIALS, Engine, Program
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.ready import QUESTION, fingerprint
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference import client, faults
@@ -40,6 +40,8 @@ def ensure_engines(
     program: Program, names: Sequence[str], engines: Sequence[Engine], params: Mapping[str, Any]
 ) -> Composed:
     """``names``: of its controls, as _controls makes them, and that of what nobody declares. Raises InputError."""
+
+    given.check(program, engines)
 
     def look(reader: Reader) -> Look:
         found = [_with_key(engine, program, reader) for engine in engines]

@@ -6,7 +6,6 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,8 +24,6 @@ CONTROLS = (
     "llama_cpp/others",
     "llama_cpp/file_extra",
 )
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 ENGINE: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -56,27 +53,14 @@ def program(user: str) -> Program:
 
 def ensure_llama_cpp(params: Mapping[str, Any]) -> Composed:
     """Raises InputError."""
-    given: list[Mapping[str, Any]] = list(params["engines"])
-    if given and ACCOUNT.fullmatch(params["user"]) is None:
-        raise _wrong("user", "the name of an account", params["user"], "the unit would run as somebody else")
-    engines = [_engine(one, f"engines[{number}]") for number, one in enumerate(given)]
-    for what in ("name", "port"):
-        seen: dict[object, int] = {}
-        for number, one in enumerate(given):
-            first = seen.setdefault(one[what], number)
-            if first != number:
-                found = f"{one[what]}, as engines[{first}]"
-                raise _wrong(f"engines[{number}].{what}", "one of its own", found, "only one of the two would start")
+    engines = [_engine(one, f"engines[{number}]") for number, one in enumerate(params["engines"])]
     return ensure_engines(program(params["user"]), CONTROLS, engines, params)
 
 
 def _engine(one: Mapping[str, Any], at: str) -> Engine:
-    if NAME.fullmatch(one["name"]) is None:
-        raise _wrong(f"{at}.name", "small letters, digits, - and _", one["name"], "it is a part of the unit's name")
-    if not (one["model"].startswith("/") and one["model"].endswith(".gguf")):
+    if not (one["model"].startswith("/") and one["model"].endswith(".gguf") and one["model"].isprintable()):
         raise _wrong(f"{at}.model", "the absolute path of a .gguf file", one["model"], "llama.cpp reads nothing else")
     for what, least, most in (
-        ("port", 1024, 65535),
         ("context", 1, 1 << 24),
         ("sequences", 1, 256),
         ("threads", 0, 1024),
@@ -85,11 +69,6 @@ def _engine(one: Mapping[str, Any], at: str) -> Engine:
     ):
         if not least <= one[what] <= most:
             raise _wrong(f"{at}.{what}", f"{least} to {most}", str(one[what]), "no engine runs so")
-    key = one["api_key"]
-    if key and (not key.isprintable() or key != key.strip()):
-        raise _wrong(
-            f"{at}.api_key", "one line of text without blanks at its ends", "another one", "no header holds it"
-        )
     served = one["served_name"] or one["name"]
     words = [one["model"], "--host", one["host"], "--port", str(one["port"]), "--served-model-name", served]
     words += ["--max-model-len", str(one["context"]), "--max-num-seqs", str(one["sequences"])]
@@ -100,7 +79,7 @@ def _engine(one: Mapping[str, Any], at: str) -> Engine:
         served=served,
         port=one["port"],
         host=one["host"],
-        key=key,
+        key=one["api_key"],
         conflicts=tuple(one["conflicts"]),
         start_seconds=one["start_seconds"],
         drain_seconds=one["drain_seconds"],

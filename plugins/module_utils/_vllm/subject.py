@@ -27,7 +27,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.model import 
     WORDS,
 )
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 # What a unit's file can name without being quoted, and root and the service read the same.
 PATH = re.compile(r"/[A-Za-z0-9_./@+-]+")
 _TYPES = {"text": "str", "whole": "int", "flag": "bool", "map": "dict"}
@@ -123,36 +122,22 @@ def problems(
     options: Options,
     release: str,
 ) -> Iterator[Problem]:
-    names = [str(engine["name"]) for engine in engines]
-    places = [(engine.get("host", "127.0.0.1"), engine["port"]) for engine in engines]
     for number, engine in enumerate(engines):
         at = f"engines[{number}]"
         wanted = declared[number].get("preset")
         if wanted and wanted not in presets:
             yield _problem(f"{at}.preset", "one that is there", wanted, _near(wanted, list(presets)))
         yield from arguments.problems(_told(engine), options, release, at)
-        if NAME.fullmatch(names[number]) is None:
-            yield _problem(f"{at}.name", "small letters, digits, - and _", names[number], "rename it")
-        if names[number] in names[:number]:
-            yield _problem(f"{at}.name", "a name of its own", names[number], "rename it")
-        if places[number] in places[:number]:
-            yield _problem(f"{at}.port", "a port of its own", str(places[number][1]), "choose another one")
         if engine.get("nodes", 1) != 1:
             fix = "start the part of each node by the launcher vllm-node"
             yield _problem(f"{at}.nodes", "1: a unit is of one node", str(engine["nodes"]), fix)
         for name, most in _LIMITS.items():
             if not 1 <= engine.get(name, 1) <= most:
                 yield _problem(f"{at}.{name}", f"1 to {most}", str(engine[name]), "correct it")
-        key = engine.get("api_key", "")
-        if key and (not key.isprintable() or key != key.strip()):
-            yield _problem(f"{at}.api_key", "one line without blanks at its ends", "another one", "correct it")
         for path in engine.get("tls", {}).values():
             if PATH.fullmatch(str(path)) is None:
                 fix = "use letters, digits and _./@+-"
                 yield _problem(f"{at}.tls", "paths that a unit can name", str(path), fix)
-        for other in engine.get("conflicts", []):
-            if "." not in other and (other not in names or other == names[number]):
-                yield _problem(f"{at}.conflicts", "names of other engines, or of units", other, _near(other, names))
 
 
 def _engine(one: Mapping[str, Any], options: Options, release: str) -> Engine:

@@ -197,8 +197,8 @@ def test_one_that_is_not_enabled_is_stopped_and_asked_nothing(node, answers):
         ([{**SWARM, "port": 80}], r"engines\[0\].port"),
         ([{**SWARM, "sequences": 0}], r"engines\[0\].sequences"),
         ([{**SWARM, "api_key": "two\nlines"}], r"engines\[0\].api_key"),
-        ([SWARM, {**SWARM, "port": 8082}], r"engines\[1\].name: one of its own"),
-        ([SWARM, {**SWARM, "name": "other"}], r"engines\[1\].port: one of its own"),
+        ([SWARM, {**SWARM, "port": 8082}], r"engines\[1\].name: a name of its own"),
+        ([SWARM, {**SWARM, "name": "other"}], r"engines\[1\].port: a port of its own"),
     ],
 )
 def test_what_could_not_run_is_refused(declared, words):

@@ -80,14 +80,15 @@ def test_the_unit_has_the_gpu_and_its_caches_and_no_other_place() -> None:
         ([{**LEAST, "nodes": 2}], "a unit is of one node"),
         ([{**LEAST, "conflicts": ["other"]}], "engines[0].conflicts"),
         ([{**LEAST, "start_seconds": 0}], "engines[0].start_seconds: 1 to 7200"),
-        ([{**LEAST, "api_key": "two\nlines"}], "engines[0].api_key: one line"),
+        ([{**LEAST, "api_key": "two\nlines"}], "engines[0].api_key: one line of ASCII"),
         ([{**LEAST, "tls": {**ALL, "key": "/a b"}}], "paths that a unit can name"),
         ([{**LEAST, "dtype": "int3"}], "engines[0].dtype: one of auto"),
     ],
 )
 def test_what_no_unit_could_be_made_of_is_refused(engines: list[dict[str, Any]], said: str) -> None:
+    params = {"presets": PRESETS, "options": OPTIONS, "release": "0.27.1", "user": "nusy", "writes": []}
     with pytest.raises(InputError) as caught:
-        ensured(*engines)
+        subject.ensure_vllm({**params, "engines": [{**dict.fromkeys(subject.ENGINE), **one} for one in engines]})
     assert said in str(caught.value)
     assert "two\nlines" not in str(caught.value)
 
