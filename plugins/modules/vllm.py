@@ -12,7 +12,8 @@ description:
   - Each engine is a unit C(vllm@NAME.service), which counts as started when it has answered with one token. Its
     launcher C(vllm-serve) is that of M(nusy.dgx_spark.launchers).
   - Its dictionary is written as a command line by the rules of P(nusy.dgx_spark.vllm_arguments#filter). What the
-    installed release does not take is refused before anything is stopped.
+    declared release does not take is refused before anything is looked at; what the installed one does not take by its
+    own C(--help), before anything is changed. Its answer is noted on the node until another one is installed.
   - An engine that does not start as it is declared now goes back to how it ran before; the run fails and says why.
   - Every look asks each engine that runs for one token, as its clients would.
 attributes:
@@ -178,7 +179,7 @@ options:
     type: dict
     default: {}
   release:
-    description: Which release that is.
+    description: Which release that is. Another one on the node is drift.
     type: str
     default: ""
   user:

@@ -6,10 +6,11 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import HIDDEN
@@ -36,22 +37,38 @@ METRICS_SECONDS = 5.0
 NONE = "no engine is declared"
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Engines as this node can run them, with a control of the role's own that says so."""
+
+    engines: Sequence[Engine]
+    control: ControlSpec
+    actions: Mapping[str, Action] = field(default_factory=dict)
+
+
 def ensure_engines(
-    program: Program, names: Sequence[str], engines: Sequence[Engine], params: Mapping[str, Any]
+    program: Program,
+    names: Sequence[str],
+    engines: Sequence[Engine],
+    params: Mapping[str, Any],
+    judge: Callable[[Reader], Judged] | None = None,
 ) -> Composed:
     """``names``: of its controls, as _controls makes them, and that of what nobody declares. Raises InputError."""
 
     given.check(program, engines)
 
     def look(reader: Reader) -> Look:
-        found = [_with_key(engine, program, reader) for engine in engines]
+        judged = judge(reader) if judge and engines else None
+        found = [_with_key(engine, program, reader) for engine in (judged.engines if judged else engines)]
         unkept = [engine.name for engine in engines if engine.key == HIDDEN]
         states = _states([engine.unit(program) for engine in found], reader)
-        controls = tuple(_controls(names, program, found, unkept, states, reader))
+        own = (judged.control,) if judged else ()
+        controls = (*own, *_controls(program, found, unkept, states, reader))
         declared = [] if engines else [name for name in names if not name.endswith("/others")]
         left_out = dict.fromkeys(declared, NONE)
         kept = tuple(control for control in controls if control.id not in left_out)
-        return Look(kept, facts={"engines": [_told(e, program) for e in found]}, left_out=left_out)
+        actions = judged.actions if judged else {}
+        return Look(kept, actions, facts={"engines": [_told(e, program) for e in found]}, left_out=left_out)
 
     return Composed(program.role, names, params, look)
 
@@ -67,7 +84,6 @@ def _with_key(engine: Engine, program: Program, reader: Reader) -> Engine:
 
 
 def _controls(
-    names: Sequence[str],
     program: Program,
     engines: Sequence[Engine],
     unkept: Sequence[str],
@@ -75,10 +91,10 @@ def _controls(
     reader: Reader,
 ) -> Iterator[ControlSpec]:
     """``unkept``: engines whose key nobody can compare, since only its controller has it."""
-    credentials, template, of_engines, answers, others, _extra = names
+    role = program.role
     keyed = [engine for engine in engines if engine.key]
     yield ControlSpec(
-        credentials,
+        f"{role}/credentials",
         directories=(
             *([Directory(CREDENTIALS, mode=0o700)] if keyed else []),
             *(Directory(f"{CREDENTIALS}/{engine.unit(program)}", mode=0o700) for engine in keyed),
@@ -91,10 +107,10 @@ def _controls(
             for one in unkept
         ),
     )
-    yield ControlSpec(template, units=(Unit(program.template, content=texts.template(program)),))
-    yield ControlSpec(of_engines, units=tuple(_unit(engine, program) for engine in engines))
-    yield ControlSpec(answers, assertions=tuple(_answers(e, program, states, reader) for e in engines))
-    yield ControlSpec(others, assertions=tuple(_others(program, engines, reader)))
+    yield ControlSpec(f"{role}/template", units=(Unit(program.template, content=texts.template(program)),))
+    yield ControlSpec(f"{role}/engines", units=tuple(_unit(engine, program) for engine in engines))
+    yield ControlSpec(f"{role}/answers", assertions=tuple(_answers(e, program, states, reader) for e in engines))
+    yield ControlSpec(f"{role}/others", assertions=tuple(_others(program, engines, reader)))
 
 
 def _unit(engine: Engine, program: Program) -> Unit:

@@ -181,6 +181,7 @@ class Assertion:
     takes: what is the role's when they are begun, in the words of its record.
     awaits: what makes it true outside of this run, such as "a reboot": drifted until then, and no failure.
     blocked_by: the inventory variable, with the value to give it, that allows that.
+    refused: with it a run would break half-way, so none is begun.
     """
 
     name: str
@@ -194,6 +195,7 @@ class Assertion:
     takes: str = ""
     awaits: str = ""
     blocked_by: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,9 @@ class EnsureState:
         for probe in control.probes:
             probes.plan(probe, seen.probes, world, sheet)
         for assertion in control.assertions:
-            if assertion.state == "drifted":
+            if assertion.state == "drifted" and assertion.refused:
+                sheet.refuses(assertion.name, assertion.found, assertion.wanted, assertion.reason)
+            elif assertion.state == "drifted":
                 sheet.differs(assertion.name, assertion.found, assertion.wanted, assertion.reason)
                 if assertion.victim and not world.allows(sheet, *assertion.victim):
                     continue

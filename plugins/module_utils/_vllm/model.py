@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.parse import NAMES as OF_MEMORY
 
-# As _engines.subject names them for every program.
+# As _engines.subject names them for every program, behind the one of its own.
+OPTIONS = "vllm/options"
 CONTROLS = (
+    "vllm/options",
     "vllm/credentials",
     "vllm/template",
     "vllm/engines",

@@ -11,18 +11,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS, Ensuring
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS as OF_EVERY_MODULE
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, Problem
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import Engine, Program, Tls
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.subject import ensure_engines
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.subject import Judged, ensure_engines
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm import arguments
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Assertion, ControlSpec
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm import arguments, installed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.help import Options, from_data
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.model import (
     ABOUT,
     CLIENT,
     CONTROLS,
     MEMORY,
+    OPTIONS,
     TLS,
     WORDS,
 )
@@ -62,7 +66,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "release": {"type": "str", "default": ""},
     "user": {"type": "str", "default": "nusy"},
     "writes": {"type": "list", "elements": "path", "default": []},
-    **OPTIONS,
+    **OF_EVERY_MODULE,
 }
 # A load of many GiB takes minutes, and a first start compiles.
 START_SECONDS, DRAIN_SECONDS = 1800, 60
@@ -94,7 +98,43 @@ def ensure_vllm(params: Mapping[str, Any]) -> Composed:
         if PATH.fullmatch(path) is None:
             raise _wrong(f"writes[{number}]", "an absolute path of letters, digits and _./@+-", path)
     engines = [_engine(one, options, params["release"]) for one in given]
-    return ensure_engines(program(params["user"], params["writes"]), CONTROLS, engines, params)
+
+    def judge(reader: Reader) -> Judged:
+        if OPTIONS in params["skip_controls"]:
+            return Judged(engines, ControlSpec(OPTIONS))
+        return _judged(given, engines, params["release"], installed.find(reader))
+
+    return ensure_engines(program(params["user"], params["writes"]), CONTROLS, engines, params, judge)
+
+
+def _judged(
+    given: Sequence[Mapping[str, Any]], declared: Sequence[Engine], release: str, found: installed.Installed
+) -> Judged:
+    """What is declared was held against the declared release; here against the one that will start."""
+    wanted = f"vLLM {release}"
+    seen = [Assertion("release", "in_sync", wanted, wanted)] if found.release == release else []
+    if found.release and not seen:
+        reason = f"vLLM {found.release} is installed, and {release} is declared"
+        fix = f"set vllm_release to {found.release}, or have role vllm_venv install {release}"
+        seen.append(Assertion("release", "drifted", f"vLLM {found.release}", wanted, reason, fix))
+    if found.options is None:
+        doubt = f"{found.unknown}; engines are held against what vLLM {release} takes"
+        seen.append(Assertion("word", "unknown", "", wanted, doubt))
+        return Judged(declared, ControlSpec(OPTIONS, assertions=tuple(seen)))
+    wrong = [
+        problem
+        for number, engine in enumerate(given)
+        for problem in arguments.problems(_told(engine), found.options, found.release, f"engines[{number}]")
+    ]
+    for problem in wrong:
+        reason = f"{problem.wanted} is wanted, found {problem.found}; {problem.fix}"
+        seen.append(Assertion(problem.wanted, "drifted", problem.found, problem.wanted, reason, refused=True))
+    if not found.noted:
+        reason = f"what vLLM {found.release} takes is not noted, so that each look asks it for seconds"
+        seen.append(Assertion("note", "drifted", "absent", "present", reason, steps=(installed.step(),)))
+    engines = declared if wrong else [_engine(one, found.options, found.release) for one in given]
+    kept = {installed.step().action: lambda _step, reader, writer: installed.keep(found, reader, writer)}
+    return Judged(engines, ControlSpec(OPTIONS, assertions=tuple(seen)), kept)
 
 
 def program(user: str, writes: Sequence[str]) -> Program:

@@ -8,6 +8,7 @@ minute and 3.6 GB. Tests share the node and run in order.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import calls
@@ -23,6 +24,9 @@ DROPIN = f"/etc/systemd/system/{UNIT}.d/engine.conf"
 # vLLM, as far as clients, probes and launchers see it. A model without its config.json ends it after it has begun.
 STAND_IN = r"""#!/usr/bin/python3
 import http.server, json, os, sys
+if sys.argv[1:] == ["serve", "--help=all"]:
+    open("/srv/asked", "a").write("x")
+    sys.exit(print(open("/srv/venv/help").read()))
 if sys.argv[1:2] != ["serve"]:
     sys.exit(print("0.27.1"))
 words = sys.argv[2:]
@@ -73,7 +77,11 @@ EXTRA: dict[str, Any] = {
     "launchers_launchers": ["vllm-serve"],
     "launchers_binaries": dict.fromkeys(("NVCC_BIN", "PTXAS_BIN", "CUOBJDUMP_BIN", "NVDISASM_BIN"), ""),
 }
+OPTIONS = Path(__file__).parents[3] / "roles/vllm_venv/files"
+INFO = f"{VENV}/lib/python3.13/site-packages/vllm-%s.dist-info"
+NOTE = "/var/lib/nusy/vllm-options.json"
 DAMAGE = {
+    "vllm/options": f"sed -i s/0.27.1/0.26.0/ {NOTE}; echo >> {INFO % '0.27.1'}/RECORD",
     "vllm/credentials": f"chmod 0644 /etc/nusy/credentials/{UNIT}/api-key",
     "vllm/template": "sed -i s/^OOMPolicy=.*/OOMPolicy=continue/ /etc/systemd/system/vllm@.service",
     "vllm/engines": f"sed -i 's/--max-num-seqs 12/--max-num-seqs 99/' {DROPIN}",
@@ -82,6 +90,17 @@ DAMAGE = {
         f"mkdir /etc/systemd/system/vllm@old.service.d && cp {DROPIN} /etc/systemd/system/vllm@old.service.d/"
     ),
 }
+
+
+def help_of(release: str) -> str:
+    """As vllm serve --help=all lists them, of what is kept of that release."""
+    lines = []
+    for name, text in json.loads((OPTIONS / f"spark-vllm-{release}/options.json").read_text()).items():
+        kind, *choices = text.split(" ")
+        value = "{" + ",".join(choices) + "}" if choices else "VALUE"
+        tail = {"flag": "", "switch": f", --no-{name}", "value": f" {value}", "values": f" {value} [{value} ...]"}
+        lines.append(f"  --{name}{tail[kind]}")
+    return "\n".join(lines)
 
 
 class Site:
@@ -104,6 +123,12 @@ class Site:
         return {name for name, control in found.items() if control["state"] == "drifted"}
 
 
+def install(machine: Any, release: str) -> None:
+    machine.shell(f"rm -rf {INFO % '*'} && mkdir -p {INFO % release}")
+    machine.write(f"{INFO % release}/RECORD", f"vllm/version.py,sha256={release},1\n")
+    machine.write(f"{VENV}/help", help_of(release))
+
+
 @pytest.fixture(scope="module")
 def site(make_node, tmp_path_factory) -> Site:
     machine = make_node()
@@ -113,12 +138,18 @@ def site(make_node, tmp_path_factory) -> Site:
     machine.shell(f"for m in first second broken; do echo '{{}}' > {MODEL}/$m/config.json; done")
     machine.shell(f"ln -s /usr/bin/python3 {VENV}/bin/python")
     machine.write(f"{VENV}/bin/vllm", STAND_IN, "0755")
+    machine.shell("touch /srv/asked && chmod 0666 /srv/asked")
+    install(machine, "0.27.1")
     machine.write(
         "/usr/bin/nvidia-smi", '#!/bin/sh\n[ "$1" = -L ] && echo "GPU 0: stand-in"\necho "version 580"\n', "0755"
     )
     found = Site(machine, tmp_path_factory.mktemp("vllm"))
     # Bare: everything is predicted, and nothing fails.
-    assert found.drifted(ENGINE) >= {"vllm/credentials", "vllm/template", "vllm/engines"}
+    bare = found.controls(ENGINE)
+    assert "no vLLM is proven on this node" in bare["vllm/options"]["reason"]
+    assert {name for name, c in bare.items() if c["state"] == "drifted"} >= {
+        *("vllm/credentials", "vllm/template", "vllm/engines")
+    }
     found.run(roles=("prereqs", "vllm_runtime", "launchers")).assert_ok()
     machine.write("/etc/nusy/ptxas.env", "")
     return found
@@ -139,6 +170,32 @@ def test_an_engine_is_started_when_it_has_answered(site):
     assert f"vllm serve {MODEL}/first --served-model-name main" in command and KEY not in command
     assert "--max-num-batched-tokens 8192" in command
     assert KEY in site.machine.shell(f"tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID {UNIT})/environ")
+    assert site.drifted(ENGINE) == set()
+
+
+def test_the_installed_release_is_asked_once_and_what_it_does_not_take_stops_nothing(site):
+    machine = site.machine
+    asked = len(machine.read("/srv/asked"))
+    assert site.controls(ENGINE)["vllm/options"]["state"] == "in_sync"
+    assert len(machine.read("/srv/asked")) == asked
+    # The same name, and another thing: a build of somebody's own.
+    machine.shell(f"sed -i '/--max-num-seqs/d' {VENV}/help && echo x,, >> {INFO % '0.27.1'}/RECORD")
+    before = machine.run("systemctl", "show", "-P", "InvocationID", UNIT)
+    predicted = site.controls(ENGINE)["vllm/options"]
+    done = site.run({**ENGINE, "context": 128})
+    said = "an option of vLLM 0.27.1 is wanted, found --max-num-seqs"
+    assert said in predicted["reason"] and done.rc and said in done.stdout
+    assert machine.run("systemctl", "show", "-P", "InvocationID", UNIT) == before and "--max-model-len 256" in serves(
+        machine
+    )
+    # Another release, which takes it: told, and engines are as declared nevertheless.
+    install(machine, "0.28.0")
+    found = site.controls(ENGINE)["vllm/options"]
+    assert "vLLM 0.28.0 is installed, and 0.27.1 is declared" in found["reason"]
+    done = site.run(ENGINE)
+    assert done.rc and "set vllm_release to 0.28.0" in done.stdout
+    install(machine, "0.27.1")
+    site.run(ENGINE).assert_ok()
     assert site.drifted(ENGINE) == set()
 
 

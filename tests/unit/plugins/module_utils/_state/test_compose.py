@@ -50,6 +50,21 @@ def test_own_steps_are_part_of_the_one_plan_and_what_they_make_is_seen():
     assert {control.cause for control in composed().plan(node).controls} == {""}
 
 
+def test_what_is_refused_keeps_a_run_from_its_first_step():
+    def look(_reader):
+        wrong = Assertion("level", "drifted", "low", "high", "nobody can raise it here", refused=True)
+        return Look(
+            (ControlSpec("demo/file", files=(File("/etc/demo", "x"),)), ControlSpec("demo/level", assertions=(wrong,)))
+        )
+
+    node, subject = FakeNode(), Composed("demo", CONTROLS, {"skip_controls": [], "confirm": []}, look)
+    plan = subject.plan(node)
+    assert states(plan) == {"demo/file": "drifted", "demo/level": "drifted", "demo/file_extra": "in_sync"}
+    with pytest.raises(NodeError, match="nobody can raise it here"):
+        converge(subject, plan, node, node)
+    assert node.effects == []
+
+
 def test_a_step_that_takes_something_away_waits_for_its_name():
     node = FakeNode()
     plan = composed(victim=("path", "/etc/level")).plan(node)

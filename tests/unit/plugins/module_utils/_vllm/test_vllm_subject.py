@@ -24,7 +24,7 @@ def ensured(*engines: dict[str, Any], **more: Any) -> list[Any]:
     """The engines that ``_engines`` is told of."""
     told: list[Any] = []
 
-    def ensure(_program: Any, _controls: Any, found: Any, _params: Any) -> None:
+    def ensure(_program: Any, _controls: Any, found: Any, _params: Any, _judge: Any) -> None:
         told.extend(found)
 
     params = {"presets": PRESETS, "options": OPTIONS, "release": "0.27.1", "user": "nusy", "writes": [], **more}
