@@ -9,10 +9,12 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
@@ -38,6 +40,10 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 PEER = re.compile(r"(?:(?:[a-z_][a-z0-9_-]{0,31}@)?[A-Za-z0-9][A-Za-z0-9.-]{0,252}:)?/[\w./-]*")
 MIB = 1 << 20
 GIB = 1 << 30
+# A pebibyte, more than any model.
+MOST = 1 << 50
+# What file systems of Linux take for one name.
+MOST_OF_NAME = 255
 
 FILE: dict[str, Any] = {
     "path": {"type": "str", "required": True},
@@ -158,12 +164,16 @@ def wish(params: Mapping[str, Any]) -> Wish:
     models = tuple(_model(f"manifest[{number}]", one) for number, one in enumerate(params["models"]))
     _once("manifest", "name", [model.name for model in models])
     endpoint = str(params["endpoint"])
-    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", endpoint):
+    if not re.fullmatch(r"https?://[\w.:\[\]-]+(/[\w./%+~-]*)?", endpoint, re.ASCII):
         why = "it would be shown in results, and the client would not find the hub"
         raise _wrong("endpoint", "a URL of http or https without user, password and query", endpoint, why)
-    if params["token"] and endpoint.startswith("http://") and not re.match(r"http://(127\.|localhost)", endpoint):
+    token = str(params["token"] or "")
+    if token and endpoint.startswith("http://") and not _is_this_machine(endpoint):
         why = "everybody on the way could read the token"
         raise _wrong("endpoint", "https, since a token is sent to it", endpoint, why)
+    if not re.fullmatch(r"[!-~]*", token):
+        why = "the client would refuse it, and show it in what it says"
+        raise _wrong("token", "printable ASCII without blanks and line ends", "something else, not shown", why)
     for number, peer in enumerate(params["peers"]):
         if not PEER.fullmatch(peer):
             why = "it is a place that rsync reads"
@@ -177,7 +187,7 @@ def wish(params: Mapping[str, Any]) -> Wish:
         owner,
         _path("python", params["python"]),
         endpoint.rstrip("/"),
-        str(params["token"] or ""),
+        token,
         bool(params["offline"]),
         tuple(peer.rstrip("/") for peer in params["peers"]),
         params["reserve_gib"] * GIB,
@@ -199,6 +209,11 @@ def _model(at: str, given: Mapping[str, Any]) -> Model:
     if not files:
         raise _wrong(f"{at}.files", "at least one file", [], "an empty model cannot be served")
     _once(f"{at}.files", "path", [file.path for file in files])
+    sizes: dict[str, int] = {}
+    for number, file in enumerate(files):
+        if sizes.setdefault(file.sha256, file.size) != file.size:
+            why = f"an earlier file has the same hash and {sizes[file.sha256]} bytes"
+            raise _wrong(f"{at}.files[{number}].size", "one size for one content", file.size, why)
     folders = {part for file in files for part in _parents(file.path)}
     for number, file in enumerate(files):
         if file.path in folders:
@@ -219,11 +234,14 @@ def _model(at: str, given: Mapping[str, Any]) -> Model:
 def _file(at: str, given: Mapping[str, Any]) -> File:
     path = given["path"]
     parts = path.split("/")
-    if not path.isprintable() or any(part in ("", ".", "..") for part in parts) or path == LABEL:
+    if not path.isprintable() or any(part in ("", ".", "..") for part in parts) or LABEL in parts[0]:
         why = "it would lead out of the snapshot, or to its label"
         raise _wrong(f"{at}.path", "a relative path without '.' and '..'", path, why)
-    if given["size"] < 0:
-        raise _wrong(f"{at}.size", "bytes", given["size"], "the room for it is looked for before the first byte")
+    if any(len(part.encode()) > MOST_OF_NAME for part in parts):
+        raise _wrong(f"{at}.path", f"names of at most {MOST_OF_NAME} bytes", path, "no file can be called so")
+    if not 0 <= given["size"] <= MOST:
+        why = "the room for it is looked for before the first byte"
+        raise _wrong(f"{at}.size", f"bytes, at most {MOST}", given["size"], why)
     if not re.fullmatch(r"[0-9a-f]{64}", given["sha256"]):
         why = "every byte is compared with it"
         raise _wrong(f"{at}.sha256", "64 hexadecimal digits in lower case", given["sha256"], why)
@@ -255,6 +273,15 @@ def _path(at: str, given: str) -> str:
     if not plain:
         raise _wrong(at, "an absolute path without .., // or a / at its end", given, "nothing is looked up by name")
     return given
+
+
+def _is_this_machine(endpoint: str) -> bool:
+    """By its address: a name that begins like one may be anybody's."""
+    try:
+        host = urlsplit(endpoint).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _once(at: str, name: str, given: Sequence[str]) -> None:

@@ -42,6 +42,14 @@ class Snapshot:
     strangers: tuple[str, ...] = ()
     verified: bool = False
 
+    def in_the_way(self) -> list[str]:
+        """What nobody declares in the place of a declared file, or of a folder above it: a link may lead anywhere."""
+        return [
+            extra
+            for extra in self.extra
+            if any(f"{one}/".startswith(f"{other}/") for w in self.wrong for one, other in ((w, extra), (extra, w)))
+        ]
+
     @property
     def whole(self) -> bool:
         return self.state == "there" and self.labelled and not (self.wrong or self.extra or self.open or self.strangers)
@@ -98,7 +106,7 @@ def read_label(folder: str) -> dict[str, Any] | None:
     try:
         label: dict[str, Any] = json.loads(data or b"{}")
         return label if all(isinstance(one, dict) for one in label["files"].values()) else None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -307,12 +307,22 @@ def _judged(wanted: Wish, model: Model, found: Snapshot, held: str, *, fits: boo
     victim: tuple[()] | tuple[str, str] = ("path", folder) if theirs else ()
     if theirs:
         why = f"{folder} was there before this role and is not as declared"
+    unnamed = (f"{folder}/{path}" for path in found.in_the_way())
+    blocking = next((place for place in unnamed if not confirms(wanted.confirmed, "path", place)), "")
+    if blocking:
+        victim, why = ("path", blocking), f"{blocking} is in the place of a declared file"
     if held:
         victim, why = ("path", held), f"{held} is not empty and belongs to somebody else"
     if found.state == "absent":
         size = f"{len(model.files)} files, {readable(model.size)}"
         yield Assertion(what, "drifted", "absent", size, why, fix, steps, victim)
         return
+    # First: one of them may be in the place of what is published.
+    for path in found.extra:
+        place = f"{folder}/{path}"
+        reason = "nobody declares it, and an engine may load it"
+        remove = (Step("remove_extra", place, (folder, path)),)
+        yield Assertion(f"{what}: {path}", "drifted", "extra", "absent", reason, steps=remove, victim=("path", place))
     wanted_hash = {file.path: f"sha256:{file.sha256[:16]}" for file in model.files}
     for path, how in found.wrong.items():
         yield Assertion(f"{what}: {path}", "drifted", how, wanted_hash[path], why, fix, steps, victim)
@@ -323,11 +333,6 @@ def _judged(wanted: Wish, model: Model, found: Snapshot, held: str, *, fits: boo
         mode = f"{store.FOLDER_MODE if path == '.' else store.FILE_MODE:04o}"
         mode = mode if path in wanted_hash or path == "." else f"{store.FOLDER_MODE:04o}"
         yield Assertion(f"{what}: mode of {path}", "drifted", "another", mode, why, fix, steps, victim)
-    for path in found.extra:
-        place = f"{folder}/{path}"
-        reason = "nobody declares it, and an engine may load it"
-        remove = (Step("remove_extra", place, (folder, path)),)
-        yield Assertion(f"{what}: {path}", "drifted", "extra", "absent", reason, steps=remove, victim=("path", place))
 
 
 def _hopeless(wanted: Wish, model: Model, found: Snapshot, *, fits: bool) -> tuple[str, str]:

@@ -60,6 +60,7 @@ def linked(bench: Bench) -> None:
         (lambda b: (b.folder / "original").chmod(0o777), "mode of original", "another", set()),
         (lambda b: os.chown(b.folder / "original", 65534, 0), "folder original", "of somebody else", set()),
         (lambda b: (b.folder / ".nusy-snapshot.json").write_text("{}"), "label", "absent", set()),
+        (lambda b: (b.folder / ".nusy-snapshot.json").write_text("[" * 200_000), "label", "absent", set()),
     ],
 )  # fmt: skip
 def test_damage_is_named_and_repaired_alone(
@@ -94,6 +95,35 @@ def test_what_nobody_declares_goes_only_when_it_is_named(bench: Bench) -> None:
     plan = bench.apply()
     assert str(extra) in control(plan, "snapshots").blocked_by and extra.exists()
     assert states(bench.apply(confirm=[str(extra)])) == {} and not extra.exists()
+
+
+def _link_instead_of_a_folder(bench: Bench) -> Path:
+    elsewhere = bench.place / "elsewhere"
+    (bench.folder / "original").rename(elsewhere)
+    (elsewhere / "params.json").unlink()
+    (bench.folder / "original").symlink_to(elsewhere)
+    return bench.folder / "original"
+
+
+def _folder_instead_of_a_file(bench: Bench) -> Path:
+    (bench.folder / "config.json").unlink()
+    (bench.folder / "config.json").mkdir()
+    return bench.folder / "config.json"
+
+
+@pytest.mark.parametrize("damage", [_link_instead_of_a_folder, _folder_instead_of_a_file])
+def test_what_is_in_the_place_of_a_declared_file_goes_when_it_is_named_and_is_never_written_through(
+    bench: Bench, damage: Callable[[Bench], Path]
+) -> None:
+    bench.apply()
+    bench.folder.chmod(0o755)
+    place = damage(bench)
+    bench.folder.chmod(0o555)
+    bench.hub.asked.clear()
+    assert str(place) in control(bench.apply(), "snapshots").blocked_by
+    assert bench.hub.asked == [] and not (bench.place / "elsewhere" / "params.json").exists()
+    assert states(bench.apply(confirm=[str(place)])) == {}
+    assert not (bench.place / "elsewhere" / "params.json").exists()
 
 
 def test_a_folder_of_somebody_is_adopted_if_it_is_as_declared_and_else_asked_for(bench: Bench) -> None:

@@ -46,12 +46,26 @@ def test_it_is_taken_as_declared() -> None:
         ({"models": [{**ENTRY, "files": [{**FILE, "path": "/etc/passwd"}]}]}, "manifest[0].files[0].path"),
         ({"models": [{**ENTRY, "files": [{**FILE, "path": "a\nb"}]}]}, "manifest[0].files[0].path"),
         ({"models": [{**ENTRY, "files": [{**FILE, "path": ".nusy-snapshot.json"}]}]}, "manifest[0].files[0].path"),
+        ({"models": [{**ENTRY, "files": [{**FILE, "path": ".nusy-snapshot.json/x"}]}]}, "manifest[0].files[0].path"),
+        ({"models": [{**ENTRY, "files": [{**FILE, "path": "..nusy-snapshot.json.new"}]}]}, "manifest[0].files[0].path"),
+        ({"models": [{**ENTRY, "files": [{**FILE, "path": "é" * 128}]}]}, "manifest[0].files[0].path"),
         ({"models": [{**ENTRY, "files": [{**FILE, "size": -1}]}]}, "manifest[0].files[0].size"),
+        # No clock counts the seconds that such a file may take.
+        ({"models": [{**ENTRY, "files": [{**FILE, "size": 10**18}]}]}, "manifest[0].files[0].size"),
+        (
+            {"models": [{**ENTRY, "files": [FILE, {**FILE, "path": "b", "size": FILE["size"] + 1}]}]},
+            "manifest[0].files[1].size",
+        ),
         ({"models": [{**ENTRY, "files": [{**FILE, "sha256": "B" * 64}]}]}, "manifest[0].files[0].sha256"),
         ({"models": [{**ENTRY, "files": [FILE, FILE]}]}, "manifest[0].files[1].path"),
         ({"models": [{**ENTRY, "files": [{**FILE, "path": p} for p in ("a", "a/b")]}]}, "manifest[0].files[0].path"),
         ({"endpoint": "https://user:secret@hub.example.org"}, "endpoint"),
         ({"endpoint": "http://hub.example.org", "token": "hf_x"}, "endpoint"),
+        ({"endpoint": "http://127.example.org", "token": "hf_x"}, "endpoint"),
+        ({"endpoint": "http://localhost.example.org", "token": "hf_x"}, "endpoint"),
+        ({"endpoint": "http://127.0.0.1.example.org", "token": "hf_x"}, "endpoint"),
+        ({"endpoint": "https://hub\x00"}, "endpoint"),
+        ({"token": "hf_secret\n"}, "token"),
         ({"peers": ["-e sh:/srv"]}, "peers[0]"),
         ({"peers": ["host:relative"]}, "peers[0]"),
         ({"reserve_gib": -1}, "reserve_gib"),
@@ -66,8 +80,16 @@ def test_what_does_not_fit_is_refused_with_its_place(change: dict[str, Any], pla
     with pytest.raises(InputError) as caught:
         declared(**change)
     problem = caught.value.problem
+    assert "hf_secret" not in str(caught.value)
     assert problem.wanted.startswith(f"{place}: ") and problem.fix == f"correct models_{place}"
     assert "secret" not in problem.found or place != "token"
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:8080", "http://localhost/hub", "http://[::1]:1", "https://x.test"]
+)
+def test_a_token_is_sent_by_tls_or_to_this_machine(endpoint: str) -> None:
+    assert declared(endpoint=endpoint, token="hf_x").endpoint == endpoint
 
 
 @pytest.mark.parametrize(
