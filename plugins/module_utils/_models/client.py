@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib
+import io
 import json
 import os
 import sys
@@ -29,6 +30,23 @@ WORKERS = 8
 PIECE = 1 << 20
 
 
+class MoreThanDeclared(Exception):
+    """Room was looked for by the declared size."""
+
+
+class Part(io.BufferedRandom):
+    """What has come of one file. The library writes whatever a hub sends, and compares its size at the end."""
+
+    most = 0
+
+    def write(self, piece: Any) -> int:
+        if self.tell() + len(piece) > self.most:
+            self.seek(0)
+            self.truncate()
+            raise MoreThanDeclared(f"more than {self.most} bytes came")
+        return super().write(piece)
+
+
 def get(job: Any, hub: Any, file: Any) -> None:
     """One file, from the byte on where an earlier run stopped."""
     url = hub.hf_hub_url(job["repository"], file["path"], revision=job["revision"], endpoint=job["endpoint"])
@@ -38,7 +56,8 @@ def get(job: Any, hub: Any, file: Any) -> None:
     headers["Accept-Encoding"] = "identity"
     place = os.path.join(job["folder"], file["sha256"])
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "r+b") as out:
+    with Part(io.FileIO(descriptor, "r+")) as out:
+        out.most = file["size"]
         if out.seek(0, os.SEEK_END) > file["size"]:
             out.seek(0)
             out.truncate()

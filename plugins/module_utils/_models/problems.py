@@ -42,7 +42,7 @@ def hub(model: Model, wish: Wish, failures: Sequence[Mapping[str, Any]], disk: o
         key, fix = "models.no_file", f"correct the path: {page}/tree/{model.revision} lists the files of that commit"
     elif status >= 500 or status == 429:
         key, fix = "models.hub_failed", "try again later, or name a mirror as models_endpoint or a peer in models_peers"
-    elif "Consistency check failed" in said:
+    elif kind == "MoreThanDeclared" or "Consistency check failed" in said:
         return other_bytes(model, wish.endpoint, [str(first["path"])])
     elif kind.startswith(("Connect", "Timeout", "Read", "Remote", "Proxy", "Network")):
         key = "models.unreachable"

@@ -123,6 +123,16 @@ def test_another_size_than_declared_is_other_bytes(bench: Bench) -> None:
     refused(bench, "models.hash", entry)
 
 
+def test_a_hub_that_does_not_stop_fills_no_disk(bench: Bench) -> None:
+    """It sends more than was declared, and would go on."""
+    entry = bench.manifest()
+    (weights,) = (file for file in entry["files"] if file["path"] == WEIGHTS)
+    weights["size"] = 1 << 20
+    assert "other" in refused(bench, "models.hash", entry)
+    (part,) = bench.root.glob(f"tiny/.*.work/{weights['sha256']}")
+    assert part.stat().st_size == 0 and bench.hub.sent(WEIGHTS) <= SIZE
+
+
 @pytest.mark.parametrize(
     ("change", "key", "words"),
     [
