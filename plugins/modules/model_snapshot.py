@@ -117,7 +117,9 @@ options:
     choices: [stamps, everything]
     default: stamps
   tiers:
-    description: Further places of a storage plan.
+    description:
+      - Places of a storage plan. C(hot_models), C(checkpoints), C(knowledge_graphs), C(vector_indexes), C(artifacts)
+        and C(cold_archive) have a place when nothing else is said; any other name needs O(tiers[].path).
     type: list
     elements: dict
     default: []
@@ -127,25 +129,33 @@ options:
         type: str
         required: true
       path:
-        description: The folder.
+        description:
+          - The folder. Empty means O(root) for C(hot_models), C(/srv/checkpoints), C(/srv/knowledge-graphs),
+            C(/srv/vector-indexes), C(/srv/artifacts), and C(/srv/archive) for C(cold_archive).
         type: str
-        required: true
+        default: ""
       owner:
         description: Account and group that own it. Empty means O(owner).
         type: str
         default: ""
       mode:
-        description: Its mode, octal digits.
+        description: Its mode, octal digits. Empty means C(0755) for C(hot_models) and C(0750) for all others.
         type: str
-        default: "0750"
+        default: ""
       free_gib:
         description: GiB that have to be free there.
         type: int
-        default: 0
+        default: 20
+      file_systems:
+        description: Kinds of file systems, such as V(ext4) and V(xfs), of which one has to hold it. Empty means any.
+        type: list
+        elements: str
+        default: []
       mounted:
-        description: It has to be a file system of its own, and is not made where it is none.
+        description:
+          - It has to be a file system of its own, and is not made where it is none. True for C(cold_archive) and false
+            for all others unless it is said.
         type: bool
-        default: false
 notes:
   - An unused snapshot, and a file in a snapshot that nobody declares, goes only when O(confirm) has its path.
     A snapshot from which a process runs stays. What was not published by this module is never removed.

@@ -61,11 +61,23 @@ MODEL: dict[str, Any] = {
 }
 TIER: dict[str, Any] = {
     "name": {"type": "str", "required": True},
-    "path": {"type": "str", "required": True},
+    "path": {"type": "str", "default": ""},
     "owner": {"type": "str", "default": ""},
-    "mode": {"type": "str", "default": "0750"},
-    "free_gib": {"type": "int", "default": 0},
-    "mounted": {"type": "bool", "default": False},
+    "mode": {"type": "str", "default": ""},
+    "free_gib": {"type": "int", "default": 20},
+    "file_systems": {"type": "list", "elements": "str", "default": []},
+    "mounted": {"type": "bool"},
+}
+# The places that a storage plan is expected to have, where they are unless it says so. Hot models are at the root.
+HOT_MODELS = "hot_models"
+COLD_ARCHIVE = "cold_archive"
+PLACES = {
+    HOT_MODELS: "",
+    "checkpoints": "/srv/checkpoints",
+    "knowledge_graphs": "/srv/knowledge-graphs",
+    "vector_indexes": "/srv/vector-indexes",
+    "artifacts": "/srv/artifacts",
+    COLD_ARCHIVE: "/srv/archive",
 }
 ARGUMENT_SPEC: dict[str, Any] = {
     "models": {"type": "list", "elements": "dict", "default": [], "options": MODEL},
@@ -123,13 +135,17 @@ class Model:
 
 @dataclass(frozen=True)
 class Tier:
-    """``free``: bytes that must be left. ``mounted``: it must be a file system of its own."""
+    """``free``: bytes that must be left. ``mounted``: it must be a file system of its own.
+
+    file_systems: it must be on one of these; any will do when there is none.
+    """
 
     name: str
     path: str
     owner: str
     mode: int
     free: int = 0
+    file_systems: tuple[str, ...] = ()
     mounted: bool = False
 
 
@@ -192,7 +208,7 @@ def wish(params: Mapping[str, Any]) -> Wish:
         tuple(peer.rstrip("/") for peer in params["peers"]),
         params["reserve_gib"] * GIB,
         params["verify"] == "everything",
-        _tiers(params["tiers"], owner),
+        _tiers(params["tiers"], owner, root),
         frozenset(params["confirm"]),
     )
 
@@ -248,16 +264,27 @@ def _file(at: str, given: Mapping[str, Any]) -> File:
     return File(path, given["size"], given["sha256"])
 
 
-def _tiers(given: Sequence[Mapping[str, Any]], owner: str) -> tuple[Tier, ...]:
+def _tiers(given: Sequence[Mapping[str, Any]], owner: str, root: str) -> tuple[Tier, ...]:
     tiers = []
     for number, one in enumerate(given):
-        at = f"tiers[{number}]"
-        if not re.fullmatch(r"0?[0-7]{3,4}", one["mode"]):
-            raise _wrong(f"{at}.mode", "octal digits in quotes, such as '0750'", one["mode"], "it is set as it is")
+        at, name = f"tiers[{number}]", one["name"]
+        path = one["path"] or PLACES.get(name, "") or (root if name == HOT_MODELS else "")
+        if not path:
+            why = "only those have a place of their own"
+            raise _wrong(f"{at}.path", f"the folder of a tier that is none of {', '.join(PLACES)}", "", why)
+        # Engines of other accounts read models.
+        mode = one["mode"] or ("0755" if name == HOT_MODELS else "0750")
+        if not re.fullmatch(r"0?[0-7]{3,4}", mode):
+            raise _wrong(f"{at}.mode", "octal digits in quotes, such as '0750'", mode, "it is set as it is")
         if one["free_gib"] < 0:
             raise _wrong(f"{at}.free_gib", "0 or more", one["free_gib"], "there is nothing less than nothing")
-        path, free = _path(f"{at}.path", one["path"]), one["free_gib"] * GIB
-        tiers.append(Tier(one["name"], path, one["owner"] or owner, int(one["mode"], 8), free, bool(one["mounted"])))
+        mounted = name == COLD_ARCHIVE if one["mounted"] is None else one["mounted"]
+        tiers.append(
+            Tier(
+                name, _path(f"{at}.path", path), one["owner"] or owner, int(mode, 8), one["free_gib"] * GIB,
+                tuple(one["file_systems"] or ()), bool(mounted),
+            )
+        )  # fmt: skip
     _once("tiers", "name", [tier.name for tier in tiers])
     _once("tiers", "path", [tier.path for tier in tiers])
     return tuple(tiers)

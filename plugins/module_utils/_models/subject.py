@@ -14,13 +14,12 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import rights
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.aside import ask
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Plan, Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import NOBODY
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import fetch, store
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import fetch, store, tiers
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import (
     ARGUMENT_SPEC,
     CONTROLS,
@@ -34,7 +33,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model impor
     TIERS,
     UNUSED,
     Model,
-    Tier,
     Wish,
     wish,
 )
@@ -94,7 +92,7 @@ def examined(wanted: Wish, reader: Reader) -> Look:
     controls: list[ControlSpec] = []
     left_out = {}
     if wanted.tiers:
-        controls.append(_tiers(wanted.tiers))
+        controls.append(tiers.judged(wanted.tiers))
     else:
         left_out[TIERS] = "no tiers are declared (models_tiers)"
     try:
@@ -198,48 +196,6 @@ def _free(path: str) -> int:
 
 
 # --- judging ---
-
-
-def _tiers(tiers: tuple[Tier, ...]) -> ControlSpec:
-    directories, assertions = [], []
-    for tier in tiers:
-        # Aside: the server of a share may be gone.
-        answer = ask(partial(_measured, tier.path), LOOK_SECONDS)
-        why = answer.silence or answer.bug.strip().rpartition("\n")[2]
-        if why:
-            assertions.append(Assertion(f"tier {tier.name}", "unknown", "", "looked at", one_line(why)))
-            continue
-        mounted, free = answer.value
-        if mounted or not tier.mounted:
-            # A folder in the place of a disk that is not mounted would be filled on the disk below it.
-            directories.append(Directory(tier.path, tier.owner, tier.owner, tier.mode))
-        if tier.mounted:
-            state = "in_sync" if mounted else "drifted"
-            fix = f"mount its disk at {tier.path}, or declare mounted: false"
-            assertions.append(
-                Assertion(
-                    f"tier {tier.name}", state, "mounted" if mounted else "not mounted", "mounted",
-                    "" if mounted else f"{tier.path} is no file system of its own", fix,
-                )
-            )  # fmt: skip
-        if tier.free:
-            enough = free >= tier.free
-            why = "" if enough else f"{free // GIB} GiB are free at {tier.path}"
-            assertions.append(
-                Assertion(
-                    f"room of tier {tier.name}", "in_sync" if enough else "drifted", "less", _gib(tier.free), why,
-                    f"free space at {tier.path}, or lower free_gib of tier {tier.name}",
-                )
-            )  # fmt: skip
-    return ControlSpec(TIERS, directories=tuple(directories), assertions=tuple(assertions))
-
-
-def _measured(path: str) -> tuple[bool, int]:
-    try:
-        own = os.stat(path).st_dev != os.stat(os.path.dirname(path)).st_dev
-    except FileNotFoundError:
-        own = False
-    return own, _free(path)
 
 
 def _places(wanted: Wish) -> Iterator[Directory]:

@@ -6,13 +6,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import shares
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Plan
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, HostWriter
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import store
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import store, tiers
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import tree
 from conftest import SIZE, Bench, control, states
 
@@ -214,25 +217,68 @@ def test_what_is_named_makes_room_first(bench: Bench, monkeypatch: pytest.Monkey
     assert states(bench.apply(confirm=[str(old)])) == {} and not old.exists()
 
 
+TIER = {"owner": "", "mode": "", "free_gib": 0, "file_systems": [], "mounted": None}
+
+
+def wrong(plan: Plan) -> dict[str, str]:
+    return {change.key: change.before for change in control(plan, "tiers").changes}
+
+
 @pytest.mark.breaks("models/tiers")
-def test_tiers_have_folders_room_and_disks_of_their_own(bench: Bench) -> None:
-    tier = {"name": "checkpoints", "path": str(bench.place / "ckpt"), "owner": "", "mode": "0750", "free_gib": 0}
-    archive = {**tier, "name": "archive", "path": str(bench.place / "archive"), "mounted": True}
-    assert states(bench.apply(tiers=[{**tier, "mounted": False}])) == {}
+def test_tiers_have_folders_and_room(bench: Bench) -> None:
+    tier = {**TIER, "name": "checkpoints", "path": str(bench.place / "ckpt")}
+    assert states(bench.apply(tiers=[tier])) == {}
     (bench.place / "ckpt").chmod(0o777)
-    assert states(bench.check(tiers=[{**tier, "mounted": False}])) == {"models/tiers": "drifted"}
-    assert states(bench.apply(tiers=[{**tier, "mounted": False}])) == {}
+    assert states(bench.check(tiers=[tier])) == {"models/tiers": "drifted"}
+    assert states(bench.apply(tiers=[tier])) == {}
     assert (bench.place / "ckpt").stat().st_mode & 0o7777 == 0o750
-    plan = bench.check(tiers=[archive, {**tier, "mounted": False, "free_gib": 1 << 20}])
-    assert {c.key: c.before for c in control(plan, "tiers").changes} == {
-        "tier archive": "not mounted", "room of tier checkpoints": "less",
-    }  # fmt: skip
-    (bench.place / "archive").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0750", "none", archive["path"]], check=True)
+    plan = bench.check(tiers=[{**tier, "free_gib": 1 << 20}])
+    assert wrong(plan) == {"room of tier checkpoints": "less"}
+    assert "GiB are free" in control(plan, "tiers").reason
+
+
+def test_a_tier_is_on_a_disk_of_its_own_and_of_the_kind_it_should_be(bench: Bench) -> None:
+    path = bench.place / "archive"
+    tier = {**TIER, "name": "cold_archive", "path": str(path), "free_gib": 1 << 20, "file_systems": ["ext4"]}
+    # No folder is made there, and neither the room nor the kind of what is below it is told.
+    for make in (lambda: None, path.mkdir):
+        make()
+        assert wrong(bench.check(tiers=[tier])) == {"tier cold_archive": "not mounted"}
+        with pytest.raises(NodeError, match=f"mount its disk at {path}"):
+            bench.apply(tiers=[tier])
+        assert path.exists() is (make == path.mkdir)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0750", "none", str(path)], check=True)
     try:
-        assert states(bench.check(tiers=[archive])) == {}
+        plan = bench.check(tiers=[tier])
+        assert wrong(plan) == {"file system of tier cold_archive": "tmpfs", "room of tier cold_archive": "less"}
+        fits = {**tier, "free_gib": 0, "file_systems": ["ext4", "tmpfs"]}
+        assert states(bench.check(tiers=[fits])) == {}
+        # Of the same file system, and yet a mount: the root of the tmpfs shown once more.
+        bound = {**fits, "name": "artifacts", "path": str(bench.place / "bound"), "mounted": True}
+        (bench.place / "bound").mkdir(mode=0o750)
+        subprocess.run(["mount", "--bind", str(path), bound["path"]], check=True)
+        try:
+            assert states(bench.check(tiers=[fits, bound])) == {}
+        finally:
+            subprocess.run(["umount", bound["path"]], check=True)
     finally:
-        subprocess.run(["umount", archive["path"]], check=True)
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.breaks("models/tiers")
+def test_a_tier_that_cannot_be_looked_at_is_unknown_beside_those_that_can(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a share whose server is gone."""
+    gone, real = str(bench.place / "gone"), tiers.measured
+    monkeypatch.setattr(shares, "SECONDS", 0.5)
+    monkeypatch.setattr(tiers, "measured", lambda path: time.sleep(60) if path == gone else real(path))
+    plan = bench.check(
+        tiers=[{**TIER, "name": "gone", "path": gone}, {**TIER, "name": "near", "path": str(bench.place / "near")}]
+    )
+    assert states(plan)["models/tiers"] == "drifted"
+    assert {c.key for c in control(plan, "tiers").changes} >= {f"directory {bench.place / 'near'}"}
+    assert "no answer within 0.5 s" in control(plan, "tiers").reason
 
 
 def test_nothing_declared_is_nothing_done(bench: Bench) -> None:

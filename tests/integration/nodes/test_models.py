@@ -70,7 +70,7 @@ def declared(repository):
         "models_endpoint": f"http://127.0.0.1:{PORT}",
         "models_token": "hf_tok",
         "models_reserve_gib": 0,
-        "models_tiers": [{"name": "checkpoints", "path": "/srv/checkpoints"}],
+        "models_tiers": [{"name": "checkpoints", "free_gib": 1}],
     }
 
 
@@ -161,6 +161,44 @@ def test_a_disk_that_is_too_small_gets_not_one_byte(machine, published) -> None:
         assert machine.run("find", "/srv/models", "-type", "f") == ""
     finally:
         machine.run("umount", "/srv/models")
+
+
+SIX = ("hot_models", "checkpoints", "knowledge_graphs", "vector_indexes", "artifacts", "cold_archive")
+# Of each place something else is broken: what is done, and what the report then says was wrong.
+BROKEN = {
+    "chmod 0777 /srv/models": ("directory /srv/models: mode", "0777"),
+    "chown root /srv/checkpoints": ("directory /srv/checkpoints: owner", "root"),
+    "rmdir /srv/knowledge-graphs": ("directory /srv/knowledge-graphs", "absent"),
+    "chgrp root /srv/vector-indexes": ("directory /srv/vector-indexes: group", "root"),
+    "mount -t tmpfs -o size=1m,mode=0750,uid=nusy,gid=nusy none /srv/artifacts": ("room of tier artifacts", "less"),
+    "umount /srv/archive": ("tier cold_archive", "not mounted"),
+}
+
+
+@pytest.mark.breaks("models/tiers")
+def test_the_six_places_of_a_storage_plan_are_told_by_name(machine, published) -> None:
+    tiers = [{"name": name, "free_gib": 1} for name in SIX]
+    tiers[-1] |= {"free_gib": 0, "file_systems": ["tmpfs"]}
+    archive = "mkdir -p /srv/archive && mount -t tmpfs -o size=1m none /srv/archive"
+    machine.shell(archive)
+    try:
+        published(models_tiers=tiers).assert_ok()
+        places = ("models", "checkpoints", "knowledge-graphs", "vector-indexes", "artifacts", "archive")
+        stat = ("stat", "-c", "%U:%G %a", *(f"/srv/{place}" for place in places))
+        closed = ["nusy:nusy 755", *["nusy:nusy 750"] * 5]
+        assert machine.run(*stat).splitlines() == closed
+        assert verdicts(published(check=True, models_tiers=tiers).assert_ok()) == {}
+        machine.shell("\n".join(["set -e", *BROKEN]))
+        found = verdicts(published(check=True, models_tiers=tiers).assert_ok())
+        assert set(found) == {"models/tiers"} and found["models/tiers"]["before"] == dict(BROKEN.values())
+        # What a run can mend it mends, and fails for what only an operator can.
+        done = published(models_tiers=tiers)
+        assert done.rc and "mount its disk at /srv/archive" in done.stdout
+        assert machine.run(*stat).splitlines()[:5] == closed[:5]
+        machine.shell(f"umount /srv/artifacts; {archive}")
+        published(models_tiers=tiers).assert_ok()
+    finally:
+        machine.shell("umount /srv/artifacts; umount /srv/archive; true")
 
 
 def test_a_second_place_is_filled_over_ssh_without_the_hub(machine, published) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import problems, store
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import ARGUMENT_SPEC, GIB, Model, Wish, wish
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import (
+    ARGUMENT_SPEC,
+    GIB,
+    PLACES,
+    Model,
+    Wish,
+    wish,
+)
 
 COMMIT = "a" * 40
 FILE = {"path": "config.json", "size": 2, "sha256": "b" * 64}
@@ -18,7 +25,9 @@ ENTRY: dict[str, Any] = {
     "name": "tiny", "repository": "acme/tiny", "revision": COMMIT, "files": [FILE], "licence": "mit", "gated": False,
     "quantisation": "",
 }  # fmt: skip
-TIER = {"name": "a", "path": "/srv/a", "owner": "", "mode": "0750", "free_gib": 1, "mounted": False}
+TIER = {
+    "name": "a", "path": "/srv/a", "owner": "", "mode": "", "free_gib": 1, "file_systems": [], "mounted": None,
+}  # fmt: skip
 
 
 def declared(**given: Any) -> Wish:
@@ -31,6 +40,25 @@ def test_it_is_taken_as_declared() -> None:
     assert found.folder(model) == f"/srv/models/tiny/{COMMIT}" and model.size == 2
     assert found.peers == ("nusy@spark-1:/srv/models", "/media/disk") and found.reserve == 3 * GIB
     assert (found.tiers[0].owner, found.tiers[0].mode, found.tiers[0].free) == ("nusy", 0o750, GIB)
+
+
+def test_six_places_are_complete_with_their_name() -> None:
+    found = declared(root="/srv/raid/models", tiers=[{**TIER, "name": name, "path": ""} for name in PLACES])
+    assert {tier.name: (tier.path, tier.mode, tier.mounted) for tier in found.tiers} == {
+        "hot_models": ("/srv/raid/models", 0o755, False),
+        "checkpoints": ("/srv/checkpoints", 0o750, False),
+        "knowledge_graphs": ("/srv/knowledge-graphs", 0o750, False),
+        "vector_indexes": ("/srv/vector-indexes", 0o750, False),
+        "artifacts": ("/srv/artifacts", 0o750, False),
+        "cold_archive": ("/srv/archive", 0o750, True),
+    }
+
+
+def test_what_a_tier_says_counts_before_its_name() -> None:
+    said = {"path": "/nas", "mode": "2770", "owner": "qdrant", "file_systems": ["nfs4"], "mounted": False}
+    (tier,) = declared(tiers=[{**TIER, "name": "cold_archive", **said}]).tiers
+    assert (tier.path, tier.mode, tier.owner, tier.mounted) == ("/nas", 0o2770, "qdrant", False)
+    assert tier.file_systems == ("nfs4",)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +101,9 @@ def test_it_is_taken_as_declared() -> None:
         ({"python": "python3"}, "python"),
         ({"tiers": [{**TIER, "mode": "rwx"}]}, "tiers[0].mode"),
         ({"tiers": [{**TIER, "free_gib": -1}]}, "tiers[0].free_gib"),
+        ({"tiers": [{**TIER, "path": ""}]}, "tiers[0].path"),
         ({"tiers": [TIER, TIER]}, "tiers[1].name"),
+        ({"tiers": [{**TIER, "name": "artifacts", "path": ""}, {**TIER, "path": "/srv/artifacts"}]}, "tiers[1].path"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_its_place(change: dict[str, Any], place: str) -> None:
