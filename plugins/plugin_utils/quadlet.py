@@ -25,8 +25,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
 # A tag that somebody chose, or a digest. What follows "latest" changes by itself.
 _IMAGE = re.compile(r"(?!.*:latest\Z)[a-z0-9][a-z0-9._/:-]*(?::[A-Za-z0-9_][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})\Z")
 # Podman splits Mount= at commas, and systemd expands %.
-_PATH = re.compile(r"(?!.*/\.\.?(?:/|\Z))/[A-Za-z0-9._/+@=-]+\Z")
-_DEVICE = re.compile(r"[A-Za-z0-9./_-]+=[A-Za-z0-9:._-]+\Z|/dev/[A-Za-z0-9._/-]+\Z")
+_PATH = re.compile(r"(?!.*/\.\.?(?:/|\Z))/[A-Za-z0-9._/+@=-]+\.gguf\Z")
+_DEVICE = re.compile(r"[A-Za-z0-9./_-]+=[A-Za-z0-9:._-]+\Z|(?!.*/\.\.?(?:/|\Z))/dev/[A-Za-z0-9._/-]+\Z")
 # Its port, address, model and key are answered for by the declaration.
 _OWN = (
     "--model",
@@ -85,7 +85,10 @@ def _worker(at: str, worker: Mapping[str, Any]) -> dict[str, Any]:
     image = _text(at, worker, "image", _IMAGE, "an image with a tag other than latest, or with its digest")
     argv = ["llama-server", "--host", "0.0.0.0", "--port", str(port), "--model", _inside(model)]
     # A first answer of a minute is worse than a start of a minute: the warm-up, which RamaLama leaves out, stays.
-    argv += ["--alias", str(worker.get("served_model_name") or name)]
+    alias = str(worker.get("served_model_name") or name)
+    if not alias.isprintable() or alias.startswith("-"):
+        raise _wrong(f"{at}.served_model_name", "a text of one line that does not begin with -", alias)
+    argv += ["--alias", alias]
     argv += ["--ctx-size", str(_number(at, worker, "context", 256, 1 << 20) * _sequences(at, worker))]
     argv += ["--parallel", str(_sequences(at, worker))]
     mounts = [model]
@@ -176,6 +179,8 @@ def _arguments(at: str, worker: Mapping[str, Any]) -> list[str]:
     for number, word in enumerate(found):
         if isinstance(word, bool) or not isinstance(word, (str, int, float)):
             raise _wrong(f"{at}.arguments[{number}]", "text or a number", word)
+        if not str(word).isprintable():
+            raise _wrong(f"{at}.arguments[{number}]", "a word of one line", word)
         if str(word).partition("=")[0] in _OWN:
             raise _wrong(f"{at}.arguments[{number}]", "an option that the declaration does not answer for", word)
         words.append(str(word))
