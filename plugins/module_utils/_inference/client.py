@@ -40,7 +40,8 @@ def models(endpoint: Endpoint) -> list[str]:
     entries = found.get("data")
     if not isinstance(entries, list) or not all(isinstance(one, Mapping) and "id" in one for one in entries):
         raise Fault("not_the_api", f"{endpoint.path}/models has no list of models")
-    return [str(one["id"]) for one in entries]
+    # Half a character, which JSON can hold, no result can.
+    return [str(one["id"]).encode(errors="replace").decode() for one in entries]
 
 
 def complete(endpoint: Endpoint, model: str, question: str, tokens: int) -> Reply:

@@ -87,6 +87,11 @@ def test_models_are_listed() -> None:
         assert client.models(at(server.port, key=KEY)) == [MODEL]
 
 
+def test_a_name_that_no_result_can_hold_is_told_as_far_as_it_can_be() -> None:
+    with serving(lambda _asked, sock: whole(sock, 200, '{"data": [{"id": "a\\ud800b"}]}')) as server:
+        assert client.models(at(server.port)) == ["a?b"]
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
