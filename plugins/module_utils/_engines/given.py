@@ -17,6 +17,8 @@ ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 # systemd.unit(5), without what it would expand.
 UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,240}\.(service|slice|socket|target|timer|scope|mount|path)")
+# What is shorter cannot be kept out of results (_core.redact).
+_HEADER = re.compile(r"[!-~][ -~]{2,}[!-~]")
 EVERYWHERE = ("0.0.0.0", "::")
 
 
@@ -52,9 +54,9 @@ def _wrong(program: Program, engines: Sequence[Engine]) -> Iterator[tuple[str, s
             why = "clients write it, and it is a word of a command line"
             yield f"{at}.served_name", "a text of one line that does not begin with -", engine.served, why
         # Also of the key as the node has it: it is sent in a header.
-        if engine.key and not (engine.key.isascii() and engine.key.isprintable() and engine.key == engine.key.strip()):
-            wanted = "one line of ASCII without blanks at its ends"
-            yield f"{at}.api_key", wanted, "something else, not shown", "no header holds it"
+        if engine.key and not _HEADER.fullmatch(engine.key):
+            wanted, why = "4 or more characters of ASCII on one line, without blanks at its ends", "no header holds it"
+            yield f"{at}.api_key", wanted, "something else, not shown", why
         for other in engine.conflicts:
             if UNIT.fullmatch(other) is None and (other not in names or other == engine.name):
                 why = "the line of the unit would say something else"

@@ -220,6 +220,12 @@ def _others(program: Program, engines: Sequence[Engine], reader: Reader) -> Iter
                 Step("reload_manager", "systemd"),
             )
             yield Assertion(f"unit {unit}", "drifted", "present", "absent", f"{unit} is declared no more", steps=steps)
+        keyed = {engine.unit(program) for engine in engines if engine.key}
+        for unit in reader.listdir(CREDENTIALS) or ():
+            path = f"{CREDENTIALS}/{unit}/api-key"
+            if unit.startswith(f"{program.prefix}@") and unit not in keyed and reader.stat(path):
+                why, steps = f"no engine of {unit} has a key", (Step("remove_file", path),)
+                yield Assertion(f"key of {unit}", "drifted", "present", "absent", why, steps=steps)
     except Unreadable as error:
         yield Assertion(f"units in {UNIT_DIRECTORY}", "unknown", "", "those that are declared", str(error))
 

@@ -188,7 +188,7 @@ def wish(params: Mapping[str, Any]) -> Wish:
         why = "everybody on the way could read the token"
         raise _wrong("endpoint", "https, since a token is sent to it", endpoint, why)
     if not re.fullmatch(r"[!-~]*", token):
-        why = "the client would refuse it, and show it in what it says"
+        why = "no header holds it"
         raise _wrong("token", "printable ASCII without blanks and line ends", "something else, not shown", why)
     for number, peer in enumerate(params["peers"]):
         if not PEER.fullmatch(peer):

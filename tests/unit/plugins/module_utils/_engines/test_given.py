@@ -27,6 +27,8 @@ MAIN = Engine("main", ("/m",), "main", 8000)
         ({"served": "-x"}, "served_name"),
         ({"served": "two\nlines"}, "served_name"),
         ({"key": "hunter22\n"}, "api_key"),
+        ({"key": " hunter22"}, "api_key"),
+        ({"key": "abc"}, "api_key"),
         ({"key": "hunter22 ключ"}, "api_key"),
         ({"conflicts": ("nobody",)}, "conflicts"),
         ({"conflicts": ("main",)}, "conflicts"),

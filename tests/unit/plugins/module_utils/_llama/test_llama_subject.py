@@ -182,6 +182,19 @@ def test_one_that_is_declared_no_more_is_stopped_and_one_of_somebody_else_is_not
     assert node.units[UNIT]["ActiveState"] == "inactive"
 
 
+@pytest.mark.parametrize("now", [(), (SWARM,)])
+def test_a_key_that_no_engine_has_any_more_goes(node, answers, now):
+    answers.says[""] = Fault("key_refused", "HTTP 401")
+    apply(node, KEYED)
+    node.put("/etc/nusy/credentials/vllm@main.service/api-key", "of another role")
+    answers.says = {}
+    found, left = apply(node, *now)
+    path = f"/etc/nusy/credentials/{UNIT}/api-key"
+    assert f"remove_file {path}" in [step.text() for step in found.steps]
+    assert path not in node.files and not left.steps
+    assert "/etc/nusy/credentials/vllm@main.service/api-key" in node.files
+
+
 def test_one_that_is_not_enabled_is_stopped_and_asked_nothing(node, answers):
     apply(node, SWARM)
     answers.asked.clear()

@@ -80,7 +80,7 @@ def test_the_unit_has_the_gpu_and_its_caches_and_no_other_place() -> None:
         ([{**LEAST, "nodes": 2}], "a unit is of one node"),
         ([{**LEAST, "conflicts": ["other"]}], "engines[0].conflicts"),
         ([{**LEAST, "start_seconds": 0}], "engines[0].start_seconds: 1 to 7200"),
-        ([{**LEAST, "api_key": "two\nlines"}], "engines[0].api_key: one line of ASCII"),
+        ([{**LEAST, "api_key": "two\nlines"}], "engines[0].api_key: 4 or more characters"),
         ([{**LEAST, "tls": {**ALL, "key": "/a b"}}], "paths that a unit can name"),
         ([{**LEAST, "dtype": "int3"}], "engines[0].dtype: one of auto"),
     ],
