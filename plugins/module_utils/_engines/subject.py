@@ -224,8 +224,8 @@ def _others(program: Program, engines: Sequence[Engine], reader: Reader) -> Iter
         for unit in reader.listdir(CREDENTIALS) or ():
             path = f"{CREDENTIALS}/{unit}/api-key"
             if unit.startswith(f"{program.prefix}@") and unit not in keyed and reader.stat(path):
-                why, steps = f"no engine of {unit} has a key", (Step("remove_file", path),)
-                yield Assertion(f"key of {unit}", "drifted", "present", "absent", why, steps=steps)
+                why, remove = f"no engine of {unit} has a key", Step("remove_file", path)
+                yield Assertion(f"key of {unit}", "drifted", "present", "absent", why, steps=(remove,))
     except Unreadable as error:
         yield Assertion(f"units in {UNIT_DIRECTORY}", "unknown", "", "those that are declared", str(error))
 
