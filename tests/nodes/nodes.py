@@ -163,7 +163,8 @@ def _create_container(node: Node) -> None:
         # The network is ours (_wire): no firewall rule, no forwarding, no DNS on the host.
         "--network=none", "--no-hosts", f"--cgroup-parent=/{host.CGROUP}",
         *(f"--volume={mount}:ro" for mount in mounts),
-        image.name(), "/sbin/init",
+        # As on every machine that boots; in a container systemd leaves it as it finds it, and credentials go nowhere.
+        image.name(), "/bin/sh", "-c", "mount --make-rshared / && exec /sbin/init",
     ]))  # fmt: skip
 
 

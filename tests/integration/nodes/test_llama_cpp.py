@@ -104,8 +104,6 @@ def llama(make_node, tmp_path_factory) -> Iterator[Llama]:
     machine = make_node(
         mounts=(f"{engines.site_packages()}:{venv}/lib/python3.13/site-packages", f"{models}:/srv/tiny")
     )
-    # As on every machine that boots; in a container systemd leaves it as it finds it, and credentials go nowhere.
-    machine.shell("mount --make-rshared /")
     machine.shell(f"mkdir -p {venv}/bin && ln -s /usr/bin/python3 {venv}/bin/python")
     machine.write(f"{venv}/pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n")
     extra = {**launched.EXTRA, "launchers_launchers": ["llama-serve"], "vllm_runtime_imports": ["xllamacpp"]}

@@ -39,6 +39,14 @@ def test_a_unit_starts_logs_and_comes_back_after_a_restart(node):
     node.shell("systemctl disable --now --quiet example.service; rm /etc/systemd/system/example.service")
 
 
+def test_a_unit_gets_its_credential_also_after_a_restart(node):
+    for again in (False, True):
+        if again:
+            node.restart()
+        unit = ("systemd-run", "--quiet", "--pipe", "--wait", "-p", "LoadCredential=x:/etc/hostname")
+        assert node.run(*unit, "sh", "-c", 'cat "$CREDENTIALS_DIRECTORY/x"').strip() == node.name
+
+
 def test_reset_gives_a_clean_disk_and_the_same_identity(node):
     identity = node.read("/etc/machine-id")
     node.write("/etc/left-behind", "x")

@@ -132,8 +132,6 @@ def install(machine: Any, release: str) -> None:
 @pytest.fixture(scope="module")
 def site(make_node, tmp_path_factory) -> Site:
     machine = make_node()
-    # As on every machine that boots; in a container systemd leaves it as it finds it, and credentials go nowhere.
-    machine.run("mount", "--make-rshared", "/")
     machine.shell(f"mkdir -p {VENV}/bin {MODEL}/first {MODEL}/second {MODEL}/broken")
     machine.shell(f"for m in first second broken; do echo '{{}}' > {MODEL}/$m/config.json; done")
     machine.shell(f"ln -s /usr/bin/python3 {VENV}/bin/python")
