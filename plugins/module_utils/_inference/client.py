@@ -7,6 +7,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
 import http.client
 import json
@@ -180,7 +181,10 @@ class _Deadline:
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
         # The same connection, whatever TLS makes of the other one.
-        self._sock, self._seconds = sock.dup(), seconds
+        try:
+            self._sock, self._seconds = sock.dup(), seconds
+        except OSError as error:
+            raise _no_room(error) from error
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
         self.fault: Fault | None = None
@@ -206,10 +210,17 @@ def _connected(endpoint: Endpoint) -> socket.socket:
         raise Fault("no_connection", f"none within {endpoint.seconds:g} s") from None
     # The latter: of a name that DNS could not even hold.
     except (OSError, UnicodeError) as error:
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            raise _no_room(error) from error
         raise faults.of(error, tls=endpoint.tls) from error
     sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
+
+
+def _no_room(error: Exception) -> Unusable:
+    """Of whoever asks, and not of the endpoint."""
+    return Unusable(f"no further connection can be opened here ({error}): ask for fewer sessions, or raise ulimit -n")
 
 
 def _wrapped(context: ssl.SSLContext, plain: socket.socket, endpoint: Endpoint) -> ssl.SSLSocket:

@@ -112,6 +112,8 @@ class Verdicts:
 
 
 _PARTS = ("wanted", "found", "why", "fix")
+# What is there when an aspect was looked at to its end.
+_TOLD_BY = {ENDPOINT: "models", ACCESS: "model", ANSWERS: "handshake", SPEED: "load"}
 # Keys of the result that stay empty as long as nobody came so far.
 _FACTS = ("tls", "models", "model", "key_refused_without", "certificate_refused_without", "handshake", "load")
 
@@ -127,7 +129,7 @@ def examined(request: Request) -> Verdicts:
         if found.facts["handshake"] and request.sessions:
             _speed(request, str(model), found)
     except Unusable as error:
-        found.unknown = dict.fromkeys(ASPECTS, str(error))
+        found.unknown = {aspect: str(error) for aspect, fact in _TOLD_BY.items() if found.facts[fact] is None}
     if not request.endpoint.key and not request.endpoint.certificate:
         found.left_out[ACCESS] = "neither api_key nor certificate is given"
     if not request.sessions:

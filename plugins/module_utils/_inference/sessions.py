@@ -7,6 +7,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import collections
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference.model import Fault, Load, Reply
 
+# Of each session: its connection, and what ends that in time. Few others are open.
+FILES, OTHER_FILES = 2, 100
 # Until all threads are there. They only have to be started.
 TOGETHER_SECONDS = 30
 
@@ -23,6 +26,7 @@ def at_once(ask: Callable[[str], Reply], *, sessions: int, each: int, seconds: f
 
     It gets a number that no other question has.
     """
+    _make_room(FILES * sessions + OTHER_FILES)
     ready = threading.Barrier(sessions)
 
     def work(session: int) -> list[Reply | Fault]:
@@ -54,3 +58,12 @@ def at_once(ask: Callable[[str], Reply], *, sessions: int, each: int, seconds: f
         faults=dict(collections.Counter(fault.kind for fault in failed)),
         said={fault.kind: fault.found for fault in reversed(failed)},
     )
+
+
+def _make_room(files: int) -> None:
+    """As far as this process may by itself: most systems begin with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < files:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (files if hard == resource.RLIM_INFINITY else min(files, hard), hard)
+        )

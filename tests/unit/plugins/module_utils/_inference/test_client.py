@@ -136,6 +136,20 @@ def test_a_server_that_accepts_nobody_any_more() -> None:
             one.close()
 
 
+def test_that_this_machine_has_no_room_is_no_fault_of_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_args: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with serving(engine()) as server:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client.socket, "create_connection", none)
+            with pytest.raises(Unusable, match="ulimit"):
+                client.models(at(server.port))
+        monkeypatch.setattr(socket.socket, "dup", none)
+        with pytest.raises(Unusable, match="ulimit"):
+            client.models(at(server.port))
+
+
 @pytest.mark.parametrize("code", [errno.ENETUNREACH, errno.EHOSTUNREACH])
 def test_there_is_no_way(code: int) -> None:
     assert faults.of(OSError(code, "no way"), tls=False).kind == "unreachable"

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference.model import Load, Reply
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference import probe
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference.model import Load, Reply, Unusable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference.probe import (
     ASPECTS,
     Verdicts,
@@ -151,6 +152,17 @@ def test_an_engine_that_answers_no_request_is_not_loaded() -> None:
 
     with probed(answer, sessions=3) as found:
         assert kinds(found) == [("answers", "broken")] and states(found)["speed"] == "unknown"
+
+
+def test_what_ends_the_load_leaves_what_was_seen_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_args: Any, **_given: Any) -> None:
+        raise Unusable("no further connection")
+
+    monkeypatch.setattr(probe, "at_once", none)
+    with probed(engine(KEY), api_key=KEY, sessions=2) as found:
+        assert states(found) == {
+            "endpoint": "in_sync", "access": "in_sync", "answers": "in_sync", "speed": "unknown",
+        }  # fmt: skip
 
 
 def test_errors_under_load_are_told_by_their_kind() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 
@@ -43,6 +44,22 @@ def test_nothing_is_begun_when_the_time_is_over() -> None:
         return Reply("", 0.1, 0.2, 1)
 
     assert at_once(ask, sessions=2, each=1000, seconds=0.5).requests == 6
+
+
+def test_room_is_made_for_the_connections_of_all() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    rooms: set[int] = set()
+
+    def ask(_name: str) -> Reply:
+        rooms.add(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        return Reply("", 0.1, 0.5, 1)
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (150, before[1]))
+    try:
+        at_once(ask, sessions=40, each=1, seconds=60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert rooms == {180}
 
 
 def test_a_bug_is_not_taken_for_an_answer() -> None:
