@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import combinations
+from itertools import groupby
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import budget
@@ -79,12 +79,19 @@ class _Search:
     def _homes(self, engine: Engine, nodes: Mapping[str, Plan]) -> Iterator[tuple[str, ...]]:
         """Sets of nodes with room, the fullest first; of two that look the same one is enough."""
         fit = sorted((plan.left, node) for node, plan in nodes.items() if plan.left >= engine.bytes)
-        tried = set()
-        for homes in combinations(fit, self._shares[engine.name]):
-            rooms = tuple(room for room, _node in homes)
-            if rooms not in tried:
-                tried.add(rooms)
-                yield tuple(node for _room, node in homes)
+        alike = [[node for _room, node in group] for _room, group in groupby(fit, key=lambda one: one[0])]
+        yield from _sets(alike, self._shares[engine.name])
+
+
+def _sets(alike: list[list[str]], number: int) -> Iterator[tuple[str, ...]]:
+    """So many nodes, by how many of each kind: there are as good as no kinds where nodes are alike."""
+    if not number:
+        yield ()
+    elif sum(map(len, alike)) >= number:
+        first, others = alike[0], alike[1:]
+        for count in range(min(number, len(first)), -1, -1):
+            for rest in _sets(others, number - count):
+                yield (*first[:count], *rest)
 
 
 def _names(plan: Plan) -> list[str]:
