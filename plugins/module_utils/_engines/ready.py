@@ -44,7 +44,8 @@ def main(name: str, words: Sequence[str], caller: Mapping[str, str]) -> int:
         problem = _wait(endpoint, given.model, given.seconds, int(caller.get("MAINPID") or 0))
     except (OSError, ValueError, Unusable) as error:
         # Of the files that were named: the key, the certificate.
-        problem = Problem("engine.unusable", "an engine that can be asked", str(error), "nobody knows", "correct that")
+        why, fix = "without it the engine lets nobody in, so nobody knows whether it answers", "correct what it names"
+        problem = Problem("engine.unusable", "a key and certificates that can be used", str(error), why, fix)
     if problem is None:
         return 0
     sys.stderr.write(f"{name}: {problem.text()}\n")

@@ -31,6 +31,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--everything", action="store_true", help="read every byte, whatever the inodes tell")
     parser.add_argument("--root", default="", help="where models are, if no manifest says so")
     given = parser.parse_args(list(words))
+    if given.root and not given.root.startswith("/"):
+        parser.error(f"--root {given.root!r} is no absolute path")
     found = report(HostReader(), everything=given.everything, root=given.root)
     if given.json:
         say(json.dumps(found, indent=1))

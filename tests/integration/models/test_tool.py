@@ -65,7 +65,8 @@ def test_without_a_manifest_it_says_what_it_could_not_see(
     assert tool.main(["--root", str(node.root)]) == 3 and "Not seen: " in capsys.readouterr().out
 
 
-def test_wrong_usage_has_a_code_of_its_own() -> None:
+@pytest.mark.parametrize("words", [["--delete"], ["--root", "models"]])
+def test_wrong_usage_has_a_code_of_its_own(words: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        tool.main(["--delete"])
+        tool.main(words)
     assert caught.value.code == 64
