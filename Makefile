@@ -17,9 +17,9 @@ drift: ## What is wrong with this machine, touching nothing (ROOT=1: look with s
 	$(call bootstrap,drift)
 	@$(PYTHON) bin/spark-drift --exit-zero $(if $(ROOT),--become) $(ARGS)
 
-demo: ## A tiny model served on this machine, asked by twelve sessions; everything stays in build/demo
+demo: ## A simulated node serves a tiny model (as root; else this machine does), in build/demo
 	$(call bootstrap,drift)
-	@$(PYTHON) tests/demo/demo.py
+	@$(PYTHON) -B tests/demo/demo.py
 
 ##@ Prove
 test: ## Every layer of tests (INSTALL=1: install missing system packages, ONLY=a,b: these layers)

@@ -172,8 +172,14 @@ LAYERS = (
     ),
     Layer(
         "demo",
-        "a tiny model is served on this machine and asked by twelve sessions, as make demo shows it",
-        (python("demo", "tests/demo/demo.py"),),
+        "a bare node becomes one that serves a tiny model to twelve sessions and has no drift, as make demo shows it",
+        (python("demo", "tests/demo/demo.py", "--on", "node"),),
+        (present("tests/demo"), *nodes()),
+    ),
+    Layer(
+        "demo-here",
+        "where no node can run, make demo serves the same model on this machine",
+        (python("demo-here", "tests/demo/demo.py", "--on", "here"),),
         (present("tests/demo"),),
     ),
     Layer(

@@ -144,7 +144,7 @@ TEXTS = {
     "tests/unit/plugins/modules/test_demo_state.py": TEST,
     "tests/unit/plugins/module_utils/_demo/test_plan.py": TEST,
     "tests/unit/plugins/module_utils/_core/test_entry.py": TEST,
-    "tests/nodes/testing.py": f'{SPDX}"""Nodes."""\nNEED_A_KERNEL: tuple[str, ...] = ()\n',
+    "tests/nodes/host.py": f'{SPDX}"""Nodes."""\nNEED_A_KERNEL: tuple[str, ...] = ()\n',
     "requirements/drift.in": "A.b>=1\n",
     "requirements/drift.lock": LOCK,
     "requirements/test.in": "-r drift.in\n# more\nc\n",

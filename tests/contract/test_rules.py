@@ -135,7 +135,7 @@ BREAKS = [
     ("kernel_roles_run_in_virtual_machines", TASKS, "", "- name: x\n  nusy.dgx_spark.md_array: {}", "arrays"),
     ("kernel_roles_run_in_virtual_machines", ROLE + "templates/demo.service.j2", "", "MemoryMax={{ x }}", "memory limits"),
     ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "kernel_modules: [{name: x}]", "lacks demo"),
-    ("kernel_roles_run_in_virtual_machines", "tests/nodes/testing.py", "= ()", "= ('demo',)", "could run in a container"),
+    ("kernel_roles_run_in_virtual_machines", "tests/nodes/host.py", "= ()", "= ('demo',)", "could run in a container"),
     ("no_place_of_a_developer_is_named", "docs/x.md", "", "see /work/" + "main/x", "docs/x.md:1: names"),
     ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "sysctls: [{name: vm.swappiness, value: 1}]", "molecule/demo: role demo touches"),
     ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "sysctls: [{name: user.max_user_namespaces}]", "user.max_user_namespaces"),
@@ -151,7 +151,7 @@ BREAKS = [
     ("kernel_roles_run_in_virtual_machines", TASKS, "", "- name: x\n  nusy.dgx_spark.memory_guard: {}", "memory limits"),
     ("kernel_roles_run_in_virtual_machines", ROLE + "templates/demo.service.j2", "", "MemoryMax={{ x }}", "memory limits"),
     ("kernel_roles_run_in_virtual_machines", TASKS, "files: [{path: /etc/demo}]", "kernel_modules: [{name: x}]", "lacks demo"),
-    ("kernel_roles_run_in_virtual_machines", "tests/nodes/testing.py", "= ()", "= ('demo',)", "could run in a container"),
+    ("kernel_roles_run_in_virtual_machines", "tests/nodes/host.py", "= ()", "= ('demo',)", "could run in a container"),
     ("no_place_of_a_developer_is_named", "requirements/test.in", "", "https://pypi." + "org/simple", "names pypi"),
     ("only_known_folders", "library/x.py", "", "", "library/ has no place"),
     ("contracts_are_there", "docs/contracts/paths-env.md", None, "", "is missing"),
@@ -201,9 +201,9 @@ def test_a_rule_finds_what_it_is_for(good: Path, rule: str, name: str, old: str 
 def test_a_role_that_needs_a_kernel_is_fine_in_virtual_machines_alone(good: Path) -> None:
     """Every scenario that plays it counts, not only its own."""
     rule = BY_NAME["kernel_roles_run_in_virtual_machines"]
-    tasks, testing, scenario = good / TASKS, good / "tests/nodes/testing.py", good / "molecule/demo/molecule.yml"
+    tasks, host, scenario = good / TASKS, good / "tests/nodes/host.py", good / "molecule/demo/molecule.yml"
     tasks.write_text(tasks.read_text().replace("files: [{path: /etc/demo}]", "kernel_modules: [{name: zram}]"))
-    testing.write_text("NEED_A_KERNEL: tuple[str, ...] = ('demo',)\n")
+    host.write_text("NEED_A_KERNEL: tuple[str, ...] = ('demo',)\n")
     scenario.write_text("platforms: [{name: one, machine: vm}, {name: two, machine: vm}]\n")
     assert list(rule(Tree(good))) == []
     scenario.write_text("platforms: [{name: one, machine: vm}, {name: two}]\n")

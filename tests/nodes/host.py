@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -45,8 +47,14 @@ TOOLS = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }
+# The oldest releases with what is asked of them; those of Debian 12 are the oldest that were tried. Podman: a network
+# backend that can be absent, and locks in files. mmdebstrap: trixie, whose /bin is a link.
+OLDEST = {"podman": (4, 3), "runc": (1, 1), "mmdebstrap": (1, 3)}
 # Not in PATH: podman looks for its helpers here.
 HELPER_DIRECTORIES = "/usr/local/libexec/podman:/usr/libexec/podman:/usr/local/lib/podman:/usr/lib/podman"
+# Roles that would change the kernel of the machine that carries the nodes, or prove nothing here: no
+# run on these nodes plays them; tests/machines has what they need. A contract test says which ones these are.
+NEED_A_KERNEL: tuple[str, ...] = ("kernel_tuning", "memory_guard", "os_hardening")
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 CONTAINERS_CONF = """\
@@ -156,14 +164,41 @@ def remove_cgroups() -> None:
     run(private_namespace(["sh", "-c", script, "sh", f"/sys/fs/cgroup/{CGROUP}"]), check=False)
 
 
+def _which(tool: str) -> str | None:
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:{HELPER_DIRECTORIES}")
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """What the tools of OLDEST say of themselves; those that are not there say nothing."""
+    found = {}
+    for tool in OLDEST:
+        if path := _which(tool):
+            said = re.search(r"\d+(?:\.\d+)+", run([path, "--version"], timeout=20, check=False))
+            found[tool] = said.group() if said else "of unknown version"
+    return found
+
+
+def packages() -> list[str]:
+    """What apt-get would have to bring."""
+    lacking = {package for tool, package in TOOLS.items() if _which(tool) is None}
+    return sorted(lacking if DEBIAN_KEYRING.exists() else {*lacking, "debian-archive-keyring"})
+
+
+def _too_old(tool: str, version: str) -> bool:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST[tool]
+
+
 def doctor() -> list[str]:
     """What is missing here, one sentence each; empty when nodes can run."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:{HELPER_DIRECTORIES}"
-    missing = [
-        f"{tool} (package {package})" for tool, package in TOOLS.items() if shutil.which(tool, path=path) is None
-    ]
+    missing = [f"{tool} (package {package})" for tool, package in TOOLS.items() if _which(tool) is None]
     if not DEBIAN_KEYRING.exists():
         missing.append(f"{DEBIAN_KEYRING} (package debian-archive-keyring)")
+    missing += [
+        f"{tool} {'.'.join(map(str, OLDEST[tool]))} or newer: this is {version}, and a newer system would bring it"
+        for tool, version in versions().items()
+        if _too_old(tool, version)
+    ]
     if os.geteuid() != 0:
         missing.append("root: containers with systemd need it, run with sudo")
     elif not missing:

@@ -18,15 +18,12 @@ import identity
 import nodes as node_control
 import testinfra
 from apt_repo import AptRepo
-from host import REPO, NodesError, podman
+from host import NEED_A_KERNEL, REPO, NodesError, podman
 
 VENV_BIN = Path(sys.executable).parent
 CALLBACKS = Path(__file__).parent / "callback_plugins"
 # For plays of many small tasks, with one of its strategies: mitogen_linear, mitogen_free.
 MITOGEN = {"ANSIBLE_STRATEGY_PLUGINS": str(Path(ansible_mitogen.__file__).parent / "plugins" / "strategy")}
-# Roles that would change the kernel of the machine that carries the nodes, or prove nothing here: no
-# run on these nodes plays them; tests/machines has what they need. A contract test says which ones these are.
-NEED_A_KERNEL: tuple[str, ...] = ("kernel_tuning", "memory_guard", "os_hardening")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ SYSCTL_MODULES = {"ansible.posix.sysctl", "sysctl"}
 # Modules that make such things by themselves, and what.
 MODULES = {"nusy.dgx_spark.memory_guard": "memory limits"}
 FOLDERS = ("tasks", "handlers", "vars", "defaults", "templates", "files")
-CONTAINER_TESTS = "tests/nodes/testing.py"
+CONTAINER_TESTS = "tests/nodes/host.py"
 LEFT_OUT = "NEED_A_KERNEL"
 
 
