@@ -280,8 +280,8 @@ LAYERS = (
     ),
     Layer(
         "bench",
-        "what a run costs: calls and seconds",
-        (python("bench", "tests/bench/bench.py"),),
+        "what a run costs, in calls and seconds; what serving costs beside doing it by hand",
+        (python("bench", "tests/bench/bench.py"), python("serving", "tests/bench/serving.py")),
         (present("tests/bench/bench.py"), *nodes()),
         on_demand=True,
     ),

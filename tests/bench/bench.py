@@ -332,8 +332,8 @@ def main() -> int:
     finally:
         node_control.down([NODE])
     (WORK / "results.json").write_text(json.dumps(document, indent=1) + "\n")
-    text = report.page(document)
-    options.output.write_text(text)
+    former = options.output.read_text() if options.output.exists() else ""
+    options.output.write_text(report.with_serving(report.page(document), report.serving(former)))
     print(report.tables(document))
     print(f"written: {os.path.relpath(options.output, REPO)}, every run in build/bench/results.json")
     return 0

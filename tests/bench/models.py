@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
 import random
 import shutil
 import statistics
@@ -29,6 +30,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.fetch impor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import ARGUMENT_SPEC, Wish, wish
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.subject import look
 from hub import Repository
+from report import OURS, PLAIN
 
 FILES = 8
 
@@ -38,32 +40,45 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--mib", type=int, default=512)
     given = parser.parse_args(arguments)
+    seconds = measure(given.runs, given.mib)
+    looked = seconds.pop("look")[0]
+    medians = {way: statistics.median(found) for way, found in seconds.items()}
+    for way, found in medians.items():
+        print(f"{way}: {found:.2f} s, {given.mib / found:.0f} MiB/s (of {', '.join(f'{s:.2f}' for s in seconds[way])})")
+    print(f"throughput of model_snapshot to hf download: {medians[PLAIN] / medians[OURS]:.2f}")
+    print(f"a look at it afterwards: {looked * 1000:.0f} ms")
+    return 0
+
+
+def measure(runs: int, mib: int) -> dict[str, list[float]]:
+    """Seconds of each way, and those of one look at what is there afterwards."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         place = Path(name)
         folder = place / "hub" / "acme" / "big"
         folder.mkdir(parents=True)
         for number in range(FILES):
-            data = random.Random(number).randbytes(given.mib // FILES << 20)
+            data = random.Random(number).randbytes(mib // FILES << 20)
             (folder / f"model-{number}.safetensors").write_bytes(data)
         repository = Repository.of(place / "hub", folder)
         argv = [sys.executable, str(TESTS / "tools" / "hub.py"), str(place / "hub")]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
             try:
                 url = (server.stdout.readline() if server.stdout else "").strip()
-                measure(place, repository, url, given.runs, given.mib)
+                return _in_turn(place, repository, url, runs)
             finally:
                 server.kill()
-    return 0
 
 
-def measure(place: Path, repository: Repository, url: str, runs: int, mib: int) -> None:
+def _in_turn(place: Path, repository: Repository, url: str, runs: int) -> dict[str, list[float]]:
     entry = {**repository.manifest("big"), "gated": False, "quantisation": ""}
     defaults = {name: option.get("default") for name, option in ARGUMENT_SPEC.items()}
     python = hub_client.python()
-    wanted = wish({**defaults, "models": [entry], "root": str(place / "ours"), "endpoint": url, "python": python})
-    seconds: dict[str, list[float]] = {"hf download": [], "model_snapshot": []}
+    given = {"models": [entry], "root": str(place / "ours"), "endpoint": url, "python": python}
+    # Who runs this: the account of a node is not here.
+    wanted = wish({**defaults, **given, "owner": pwd.getpwuid(os.getuid()).pw_name})
+    seconds: dict[str, list[float]] = {PLAIN: [], OURS: []}
     for _ in range(runs):
-        for way, function in (("hf download", plain), ("model_snapshot", ours)):
+        for way, function in ((PLAIN, plain), (OURS, ours)):
             for name in ("ours", "plain"):
                 shutil.rmtree(place / name, ignore_errors=True)
             begin = time.monotonic()
@@ -71,12 +86,7 @@ def measure(place: Path, repository: Repository, url: str, runs: int, mib: int) 
             seconds[way].append(time.monotonic() - begin)
     begin = time.monotonic()
     look(wanted, HostReader())
-    looked = time.monotonic() - begin
-    medians = {way: statistics.median(found) for way, found in seconds.items()}
-    for way, found in medians.items():
-        print(f"{way}: {found:.2f} s, {mib / found:.0f} MiB/s (of {', '.join(f'{s:.2f}' for s in seconds[way])})")
-    print(f"throughput of model_snapshot to hf download: {medians['hf download'] / medians['model_snapshot']:.2f}")
-    print(f"a look at it afterwards: {looked * 1000:.0f} ms")
+    return {**seconds, "look": [time.monotonic() - begin]}
 
 
 def plain(place: Path, repository: Repository, wanted: Wish) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The page docs/benchmarks.md out of what bench.py measured. Every figure in it comes from there."""
+"""The page docs/benchmarks.md out of what bench.py and serving.py measured. Every figure in it comes from there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any
 
 SECONDS = (("wall", "wall s"), ("cpu", "controller CPU s"), ("node_cpu", "node CPU s"))
 BASE = "ours"
+# The ways to fetch a model, as models.py names them.
+PLAIN, OURS = "hf download", "model_snapshot"
+# What tests/bench/serving.py has measured, at the end of the page.
+BEGIN, END = "<!-- begin serving -->", "<!-- end serving -->"
 
 INTRODUCTION = """\
 # What a check costs
@@ -66,12 +70,46 @@ CAVEATS = """\
 """
 
 
+SERVING = """\
+Figures are *minimum / median / maximum*; a ratio is that of the medians.
+
+* **Fetched**: {mib} MiB in eight files. By hand is `hf download --local-dir`, which compares sizes; ours
+  reads every byte again, compares it with its SHA-256, and brings it to the disk before it publishes.
+  A look at it afterwards took {looked}.
+* **First token**: a real llama.cpp with a model of 200 KB, so that nearly all of it is what stands around
+  an engine. By hand is the very command that the unit comes to, with nothing around it. The unit has a
+  sandbox, and the launcher, which proves the binaries, the model, the budget and the port before; and its
+  start ends when it has been answered itself. The difference is a constant: weights of gigabytes take
+  their time either way.
+* **One answer**: the client of the probe and of readiness, beside `urllib` that reads the same stream and
+  judges nothing of it; the medians of {answers} in turn for each run, on the node.
+* **Swap**: the longest time between two answers to one who asks all the time, while the role is run with
+  another model. *By hand* is the same without a swap, the time of one answer. The old engine has next to
+  nothing to finish here, and the new one no weights to load: where it has, the gap is that much longer.
+"""
+
+
 def spread(values: Sequence[float], digits: int = 2) -> str:
     return " / ".join(f"{value:.{digits}f}" for value in (min(values), median(values), max(values)))
 
 
+def ratio(ours: Sequence[float], other: Sequence[float]) -> float:
+    return median(ours) / median(other)
+
+
 def column(way: Mapping[str, Any], name: str) -> list[float]:
     return [cost[name] for cost in way["costs"]]
+
+
+def with_serving(text: str, section: str) -> str:
+    """The page with the part of serving.py, in the place of the one that was there."""
+    before = text.partition(BEGIN)[0].rstrip("\n")
+    return f"{before}\n\n{BEGIN}\n{section.strip()}\n{END}\n" if section else f"{before}\n"
+
+
+def serving(text: str) -> str:
+    """What serving.py wrote into this page, if anything."""
+    return text.partition(BEGIN)[2].partition(END)[0].strip()
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -146,3 +184,36 @@ def page(document: Mapping[str, Any]) -> str:
             CAVEATS,
         )
     )
+
+
+def serving_part(document: Mapping[str, Any]) -> str:
+    """What serving.py writes."""
+    where, seconds = document["machine"], document["seconds"]
+    fetched = {way: [document["mib"] / one for one in seconds[way]] for way in (PLAIN, OURS)}
+    rows = [
+        ("a model fetched from a hub on loopback, MiB/s", fetched[OURS], fetched[PLAIN], 0),
+        ("from `systemctl start` to the first token, s", seconds["unit"], seconds["by hand"], 2),
+        ("the same, to the end of `systemctl start`, s", seconds["unit_returned"], seconds["by hand"], 2),
+        ("one streamed answer of one token, ms", _ms(seconds["client"]), _ms(seconds["urllib"]), 2),
+        ("nobody answers while a model is swapped, s", seconds["swap"], seconds["quiet"], 2),
+    ]
+    costs = table(
+        ["", "this collection", "by hand", "ratio"],
+        [
+            [title, spread(ours, digits), spread(other, digits), f"{ratio(ours, other):.2f}"]
+            for title, ours, other, digits in rows
+        ],
+    )
+    facts = (
+        f"{document['date']}, {document['runs']} runs of each way in turn, on {where['cores']} cores "
+        f"({where['architecture']}, {where['memory']}, Linux {where['kernel']}, no GPU); "
+        f"load average before the start: {where['load']}. {document['note']}".rstrip()
+    )
+    looked = f"{seconds['look'][0] * 1000:.0f} ms"
+    legend = SERVING.format(mib=document["mib"], answers=document["answers"], looked=looked)
+    command = f"Written by `{document['command']}`, which `make bench` runs as well."
+    return "\n".join(("## Serving\n", command, f"{facts}\n", costs, legend))
+
+
+def _ms(values: Sequence[float]) -> list[float]:
+    return [value * 1000 for value in values]

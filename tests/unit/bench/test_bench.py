@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
 
+import asking
 import report
 
 # Leaves its parent as OpenSSH's shared connection does: new session, parent gone. Works, then stays.
@@ -91,3 +94,99 @@ def test_the_page_names_versions_commands_and_the_machine_by_its_kind_only():
         assert word in text
     assert "| outside of roles: facts | 1 |\n| prereqs | 1 |\n| ptxas | 2 |\n" in text
     assert "| this | 3 | 2 | reached |\n| that | 1 | 0 | Service: no \\| such unit |\n" in text
+
+
+SECONDS = {
+    "hf download": [4.0, 2.0, 8.0], "model_snapshot": [2.0, 1.0, 4.0], "look": [0.0294],
+    "by hand": [0.5, 0.4, 0.6], "unit": [1.0, 0.9, 2.0], "unit_returned": [1.5, 1.6, 1.4],
+    "urllib": [0.002, 0.004, 0.002], "client": [0.003, 0.002, 0.003], "swap": [1.0, 2.0, 3.0], "quiet": [0.02] * 3,
+}  # fmt: skip
+
+
+def served(**changed):
+    where = document()["machine"]
+    return {
+        "date": "2026-01-01",
+        "command": "c",
+        "note": "",
+        "runs": 3,
+        "mib": 256,
+        "answers": 40,
+        "machine": where,
+        **changed,
+    }
+
+
+def test_what_serving_costs_is_told_with_what_it_costs_by_hand():
+    text = report.serving_part(served(seconds=SECONDS))
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert [(row[1], row[3].rstrip(" |")) for row in rows] == [
+        ("64 / 128 / 256", "2.00"),  # of throughput more is better
+        ("0.90 / 1.00 / 2.00", "2.00"),
+        ("1.40 / 1.50 / 1.60", "3.00"),
+        ("2.00 / 3.00 / 3.00", "1.50"),
+        ("1.00 / 2.00 / 3.00", "100.00"),
+    ]
+    assert "no GPU" in text and "29 ms" in text and "256 MiB" in text
+
+
+def test_each_of_both_writes_its_own_part_of_the_page():
+    page = report.page(document())
+    once = report.with_serving(page, "## Serving\n\none")
+    twice = report.with_serving(once, "## Serving\n\ntwo")
+    assert report.serving(once) == "## Serving\n\none" and report.serving(twice) == "## Serving\n\ntwo"
+    assert twice.startswith(page.rstrip()) and "one" not in twice.removeprefix(page.rstrip())
+    # Measured again, the rest of the page keeps what was measured of serving.
+    assert report.with_serving(report.page(document(runs=9)), report.serving(twice)).endswith(
+        "two\n" + report.END + "\n"
+    )
+    assert report.serving(page) == "" and report.with_serving(page, "") == page.rstrip() + "\n"
+
+
+# Answers with a token, and without one from 0.5 s to 1.3 s after it was first asked; after 2 s it makes a file.
+ENGINE = """
+import json, pathlib, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+asked = []
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] > 2:
+            pathlib.Path(sys.argv[2]).touch()
+        mute = 0.5 < asked[-1] - asked[0] < 1.3
+        body = json.dumps({"usage": {"completion_tokens": 0 if mute else 1}}).encode()
+        self.send_response(503 if mute else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_words):
+        pass
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def test_the_clock_runs_from_the_start_of_a_command_to_a_token_and_ends_what_it_started(tmp_path):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/v1"
+    begun = time.monotonic()
+    slow = ["sh", "-c", 'sleep 0.5; "$@"', "sh"]
+    found = asking.first(url, [*slow, sys.executable, "-c", ENGINE, str(port), tmp_path / "x"])
+    assert 0.5 < found["first"] < time.monotonic() - begun and found["ended"] == -1.0
+    assert not asking.answered(url)
+
+
+def test_a_gap_is_the_longest_time_without_an_answer(tmp_path):
+    port, flag = free_port(), tmp_path / "enough"
+    with subprocess.Popen([sys.executable, "-c", ENGINE, str(port), flag]) as engine:
+        try:
+            found = asking.gap(f"http://127.0.0.1:{port}/v1", str(flag))
+        finally:
+            engine.kill()
+    # Not from the beginning, when nobody listened yet.
+    assert found["answers"] > 2 and 0.7 < found["gap"] < 2
