@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import Engine, Program
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.parse import ACCOUNT
 
-ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 # systemd.unit(5), without what it would expand.
 UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,240}\.(service|slice|socket|target|timer|scope|mount|path)")

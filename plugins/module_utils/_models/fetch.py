@@ -214,9 +214,9 @@ class Fetch:
             places[file.sha256] -= 1
             if places[file.sha256]:  # the same bytes under another name
                 shutil.copyfile(self._place(file), f"{self._place(file)}.copy")
-                _put(f"{self._place(file)}.copy", f"{folder}/{file.path}")
+                os.replace(f"{self._place(file)}.copy", f"{folder}/{file.path}")
             else:
-                _put(self._place(file), f"{folder}/{file.path}")
+                os.replace(self._place(file), f"{folder}/{file.path}")
         for file in self.model.files:
             os.chmod(f"{folder}/{file.path}", store.FILE_MODE)
         # What the label vouches for is on the disk before the label is.
@@ -289,11 +289,6 @@ def prune(path: str, home: str, link: str) -> None:
             os.unlink(link)
     with contextlib.suppress(OSError):  # something else is in it
         os.rmdir(home)
-
-
-def _put(source: str, place: str) -> None:
-    """In the place of a file, or of what was put there instead of it. A folder is somebody's and stays."""
-    os.replace(source, place)
 
 
 def _modes(folder: str, mode: int, files: Iterable[File]) -> None:

@@ -230,7 +230,7 @@ def _model(at: str, given: Mapping[str, Any]) -> Model:
         if sizes.setdefault(file.sha256, file.size) != file.size:
             why = f"an earlier file has the same hash and {sizes[file.sha256]} bytes"
             raise _wrong(f"{at}.files[{number}].size", "one size for one content", file.size, why)
-    folders = {part for file in files for part in _parents(file.path)}
+    folders = {part for file in files for part in parents(file.path)}
     for number, file in enumerate(files):
         if file.path in folders:
             raise _wrong(f"{at}.files[{number}].path", "a file", file.path, "another file has it as its folder")
@@ -290,7 +290,8 @@ def _tiers(given: Sequence[Mapping[str, Any]], owner: str, root: str) -> tuple[T
     return tuple(tiers)
 
 
-def _parents(path: str) -> list[str]:
+def parents(path: str) -> list[str]:
+    """The folders above it, the outermost first."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[: number + 1]) for number in range(len(parts))]
 

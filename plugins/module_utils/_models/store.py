@@ -17,7 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import COMMIT, LABEL, LINK, WORK, Model
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import (
+    COMMIT,
+    LABEL,
+    LINK,
+    WORK,
+    Model,
+    parents,
+)
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import tree
 
 FILE_MODE = 0o444
@@ -64,6 +71,7 @@ def inspect(folder: str, model: Model, uid: int, *, everything: bool = False) ->
     found, folders = _scan(folder)
     known = (label or {}).get("files", {})
     wrong: dict[str, str] = {}
+    regular: dict[str, os.stat_result] = {}
     moved = False
     for file in model.files:
         info = found.pop(file.path, None)
@@ -76,11 +84,11 @@ def inspect(folder: str, model: Model, uid: int, *, everything: bool = False) ->
                 moved = moved or not fresh
         if why:
             wrong[file.path] = why
-    files = {file.path for file in model.files}
-    needed = {"."} | {os.path.dirname(path) for path in files}
-    needed |= {parent for path in files for parent in _above(path)}
-    extra = [*found, *(path for path in folders if path not in needed and not _holds(path, found))]
-    regular = {p: i for p, i in _described(folder, files) if stat.S_ISREG(i.st_mode)}
+        if info is not None and stat.S_ISREG(info.st_mode):
+            regular[file.path] = info
+    # Folders that hold an extra file are named when it is gone.
+    holding = {parent for path in (*found, *(file.path for file in model.files)) for parent in parents(path)}
+    extra = [*found, *(path for path in folders if path != "." and path not in holding)]
     open_ = [path for path, info in regular.items() if stat.S_IMODE(info.st_mode) != FILE_MODE and info.st_uid == uid]
     open_ += [p for p, i in folders.items() if stat.S_IMODE(i.st_mode) != FOLDER_MODE and i.st_uid == uid]
     return Snapshot(
@@ -183,23 +191,6 @@ def _scan(folder: str) -> tuple[dict[str, os.stat_result], dict[str, os.stat_res
     except OSError as error:
         raise Unreadable(f"{error.filename or folder}: {error.strerror}") from error
     return files, folders
-
-
-def _described(folder: str, paths: set[str]) -> Iterator[tuple[str, os.stat_result]]:
-    for path in paths:
-        try:
-            yield path, os.lstat(f"{folder}/{path}")
-        except OSError:
-            continue  # absent, which was found already
-
-
-def _above(path: str) -> list[str]:
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[: number + 1]) for number in range(len(parts))]
-
-
-def _holds(folder: str, files: Mapping[str, object]) -> bool:
-    return any(path.startswith(f"{folder}/") for path in files)
 
 
 def _kind(path: str) -> str:
