@@ -216,6 +216,14 @@ def test_what_sessions_are_held_to(slo: Slo, load: Load, wanted: list[str]) -> N
     assert [problem.wanted for _aspect, _kind, problem in found.problems] == wanted
 
 
+@pytest.mark.parametrize("errors", [None, 1.0])
+def test_errors_that_are_allowed_are_no_answers(errors: float | None) -> None:
+    load = Load(10, faults={"cut": 20}, said={"cut": "x"}, seconds=1)
+    found, asked = Verdicts({}), replace(request(url="http://127.0.0.1:1"), slo=Slo(errors=errors))
+    objectives(asked, load, _load(load), found)
+    assert not found.fine and not found.problems and list(found.unknown) == ["speed"]
+
+
 def test_two_objectives_that_are_missed_are_both_in_the_evidence() -> None:
     found, asked = Verdicts({}), request(url="http://127.0.0.1:1", slo={"p95": 6, "p99": 8})
     objectives(asked, LOAD, _load(LOAD), found)
