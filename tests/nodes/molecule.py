@@ -12,6 +12,7 @@ A platform has a name and groups, as anywhere, and may say:
     cuda: "13.0.88"     the real ptxas of that release, in /usr/local/cuda-<major.minor>/bin
     toolkit: "13.0"     a whole toolkit of that release, in /usr/local/cuda-13.0
     cuda_wheels: true   NVIDIA's wheels of a toolkit, in /srv/cuda
+    llama: true         an environment with a real llama.cpp in /srv/venv, and a tiny model, /srv/tiny/model.gguf
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ sys.path[:0] = [
     str(HERE),
     str(HERE.parent / "machines"),
     str(HERE.parent / "tools"),
-    *(str(HERE.parent / "integration" / name) for name in ("ptxas", "cuda")),
+    *(str(HERE.parent / "integration" / name) for name in ("ptxas", "cuda", "nodes")),
 ]
 
+import engines
 import identity
 import image
 import machines
 import nodes
 import parts
+import tiny_gguf
 import wheelhouse
 import wheels
 
@@ -63,6 +66,12 @@ def create(platforms: list[dict[str, Any]]) -> list[dict[str, object]]:
             mounts.append(f"{parts.toolkit()}:/usr/local/cuda-{release}")
         if platform.get("cuda_wheels"):
             mounts.append(f"{parts.wheels()}:/srv/cuda")
+        if platform.get("llama"):
+            tiny = HERE.parents[1] / "build" / "molecule" / "tiny"
+            tiny.mkdir(parents=True, exist_ok=True)
+            tiny_gguf.write(tiny / "model.gguf")
+            packages = f"{engines.site_packages()}:/srv/venv/lib/python3.13/site-packages"
+            mounts += [packages, f"{tiny}:/srv/tiny"]
         nodes.up([platform["name"]], flavour=platform.get("flavour", "base"), mounts=mounts)
     return [
         {
