@@ -37,8 +37,14 @@ CONTROLLER = "ansible.builtin.validate_argument_spec"
 PLAY = [{"hosts": "spark", "gather_facts": False, "roles": ["nusy.dgx_spark.memory_guard"]}]
 # For how long the engine may take all there is.
 AT_MOST = 90.0
-# Trouble: a session needs more than three times its slowest answer when nothing happens.
+# Trouble: an open session needs more than three times its slowest answer when nothing happens.
 TIMES = 3
+# It took 0.17 to 0.29 s in seven measurements, by what else this host did: a lucky one makes no other answer slow.
+SLOWEST_IDLE = 0.2
+# A login is a handshake and some thirty programs, 0.5 to 0.9 s when nothing happens: what a person waits for it.
+LOGIN_SECONDS = 5.0
+# Each is over in a second or two, which is a few answers; so there is more than one.
+ROUNDS = 2
 # Swap that is there from the beginning, as DGX OS has it, and an engine that somebody has started.
 BEFORE = """
 dd if=/dev/zero of=/swap.img bs=1M count=16 status=none; chmod 0600 /swap.img; mkswap -q /swap.img
@@ -47,6 +53,10 @@ printf '[Service]\\nExecStart=/usr/bin/sleep infinity\\n' > {units}/slow.service
 systemctl daemon-reload; systemctl start swap.img.swap slow.service
 """
 UNITS = "/etc/systemd/system"
+
+
+def limit(*quiet: pressure.Seen) -> float:
+    return TIMES * max(SLOWEST_IDLE, *(seconds for seen in quiet for seconds in seen.open_session))
 
 
 class Story:
@@ -79,7 +89,7 @@ class Story:
 @pytest.fixture(scope="module")
 def idle(machine: Any) -> pressure.Seen:
     pressure.prepare(machine)
-    return pressure.idle(machine, 10)
+    return pressure.idle(machine, 15)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +101,7 @@ def test_without_the_role_others_are_killed_or_nobody_gets_an_answer(story, idle
     """The load is one that hurts: else the proof below would prove nothing."""
     seen = pressure.under_pressure(story.machine, AT_MOST)
     print(f"idle: {idle}\nwithout: {seen}")
-    assert seen.died or max(seen.open_session) > TIMES * max(idle.open_session), str(seen)
+    assert seen.died or max(seen.open_session) > limit(idle), str(seen)
     story.machine.shell(BEFORE.format(units=UNITS))
 
 
@@ -139,16 +149,20 @@ def test_the_kernel_has_what_was_declared(story):
 
 
 def test_under_pressure_the_engine_goes_alone_and_the_machine_answers(story, idle):
-    seen = pressure.under_pressure(story.machine, AT_MOST)
-    print(f"idle: {idle}\nwith: {seen}")
-    assert seen.died == [] and 0 < seen.took < AT_MOST, str(seen)
-    # By earlyoom, which tells whom it ended, and not by the kernel.
-    assert "/usr/local/bin/greedy" in story.log("earlyoom.service")
-    assert "the time is up" in story.log("spark-load-guard@greedy.service")
-    # One in ten may be later, in the moment in which memory is given back; none goes without an answer.
-    for answers, quiet in ((seen.open_session, idle.open_session), (seen.new_session, idle.new_session)):
-        late = [seconds for seconds in answers if seconds > TIMES * max(quiet)]
-        assert len(late) <= len(answers) // 10 and max(answers) < pressure.GIVEN_UP, f"{late}; {seen}; idle: {idle}"
+    # Once more, near to what is held against it: what else this host does changes within minutes.
+    late, quiet = limit(idle, again := pressure.idle(story.machine, 10)), f"idle: {idle}; {again}"
+    for number in range(1, ROUNDS + 1):
+        seen = pressure.under_pressure(story.machine, AT_MOST)
+        told = f"{quiet}\nwith: {seen}"
+        print(told)
+        assert seen.died == [] and 0 < seen.took < AT_MOST, told
+        # By earlyoom, which tells whom it ended, and not by the kernel.
+        ended = [line for line in story.log("earlyoom.service").splitlines() if " to process " in line]
+        assert len(ended) >= number and all("/usr/local/bin/greedy" in line for line in ended), ended
+        assert story.log("spark-load-guard@greedy.service").count("the time is up") == number
+        # Throughout: not one answer is later.
+        assert max(seen.open_session) <= late, told
+        assert max(seen.new_session, default=0) <= LOGIN_SECONDS, told
 
 
 # In the file or in the running process, and what is read again by systemd first.
