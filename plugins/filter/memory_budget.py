@@ -18,6 +18,7 @@ description:
     up to the blocks in which engines hand it out. Layers with a sliding window count with their window where
     C(layer_types) names them, and in full otherwise. Latent attention (C(kv_lora_rank)) is known. Layers that
     keep a state instead of tokens are refused, because nobody could trust the sum. Say O(_input[].kv_cache_gib) then.
+  - Where engines exclude each other, the heaviest that may run together count. Who is left out is shown below the sum.
   - What nobody said is assumed and named as assumed in the answer.
 notes:
   - All figures are those of one node. 1 GiB is 1024 * 1024 * 1024 bytes.
@@ -25,7 +26,7 @@ notes:
 positional: total_bytes
 options:
   _input:
-    description: The engines that run at the same time.
+    description: The engines, also those that exclude each other.
     type: list
     elements: dict
     required: true
@@ -52,18 +53,39 @@ options:
         default: auto
       kv_cache_gib: {description: The KV cache on one node in GiB., type: float}
       activation_gib:
-        description: The peak while a batch is computed, as the engine's log gives it. An allowance, not measured.
+        description: >-
+          The peak while a batch is computed, as the engine's log gives it. Without it an allowance, not measured: 2 for
+          vLLM, 1 for llama.cpp.
         type: float
-        default: 2.0
       graphs_gib:
-        description: Captured graphs, as the engine's log gives it. An allowance, not measured.
+        description: >-
+          Captured graphs, as the engine's log gives it. Without it an allowance, not measured: 2 for vLLM.
         type: float
-        default: 2.0
       process_gib:
-        description: Libraries, buffers and the GPU's context. An allowance, not measured.
+        description: >-
+          Libraries, buffers and the GPU's context. Without it an allowance, not measured: 4 for vLLM, 1 for llama.cpp.
         type: float
-        default: 4.0
       enforce_eager: {description: No graphs are captured., type: bool, default: false}
+      program:
+        description: Whose allowances count where nothing is said.
+        type: str
+        choices: [vllm, llama.cpp]
+        default: vllm
+      conflicts:
+        description: >-
+          Engines that never run beside it, by their names or units. One of the two says it for both. Units of none of
+          these engines are left out. At most 16 engines may exclude others.
+        type: list
+        elements: str
+        default: []
+      unit: {description: Its service. The sum does not need it., type: str}
+      health: {description: Where it says that it has loaded. The sum does not need it., type: str}
+      unknown:
+        description: >-
+          Of C(weights_gib) and C(kv_cache_gib) what nobody says, as P(nusy.dgx_spark.published_engines#lookup) has it.
+        type: list
+        elements: str
+        default: []
   total_bytes:
     description: All memory of the machine in bytes, as C(ansible_facts.spark.memory.total_bytes) has it.
     type: int
@@ -100,7 +122,8 @@ _value:
   description: The verdict and how it came about.
   type: dict
   contains:
-    fits: {description: Whether the sum is at most what there is., type: bool}
+    fits: {description: Whether the sum is at most what there is. It is false where a summand is unknown., type: bool}
+    unknown: {description: The summands that nobody knows. They count as nothing., type: list, elements: str}
     total_bytes: {description: What there is., type: int}
     planned_bytes: {description: The sum., type: int}
     left_bytes: {description: The difference. It is negative where too much is planned., type: int}
@@ -111,7 +134,8 @@ _value:
     engines:
       description: >-
         For each engine C(name), C(bytes), C(kv_cache_bytes) (for C(--kv-cache-memory-bytes)),
-        C(share) of all memory, and C(parts) with C(what), C(bytes), C(how) and C(assumed).
+        C(share) of all memory, C(counted), which is false for one that is left out for others, and C(parts)
+        with C(what), C(bytes), C(how) and C(assumed).
       type: list
       elements: dict
 """

@@ -13,11 +13,12 @@ description:
   - Puts engines on nodes so that all fit, each memory reckoned as P(nusy.dgx_spark.memory_budget#filter) does.
     An engine that several nodes share takes its part on each of them.
   - Engines are put together on few nodes, so that what is left is whole nodes.
+  - Engines that exclude each other (C(conflicts)) may share a node, where the heaviest that may run together count.
   - Where not all fit, it says which one is in the way, and shows the best that was found.
 positional: nodes
 options:
   _input:
-    description: The engines that run at the same time, as P(nusy.dgx_spark.memory_budget#filter) takes them.
+    description: The engines, as P(nusy.dgx_spark.memory_budget#filter) takes them.
     type: list
     elements: dict
     required: true

@@ -36,6 +36,11 @@ options:
       image: {description: Image of this worker instead of the common one., type: str}
       devices: {description: Devices of this worker instead of the common ones., type: list, elements: str}
       arguments: {description: Further words for C(llama-server)., type: list, elements: str, default: []}
+      weights_gib: {description: "Size of its files, for the budget of memory.", type: float}
+      config: {description: "What the KV cache follows from, for the budget of memory.", type: dict}
+      kv_cache_gib: {description: "Size of the KV cache, for the budget of memory.", type: float}
+      activation_gib: {description: "Peak while a batch is computed, for the budget of memory.", type: float}
+      process_gib: {description: "The process itself, for the budget of memory.", type: float}
   image:
     description: Image with C(llama-server), with a tag other than C(latest) or with its digest.
     type: str

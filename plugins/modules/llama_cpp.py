@@ -23,7 +23,9 @@ attributes:
   idempotent:
     description: After applying, the node is looked at again; a plan that is not empty is an error.
     support: full
-extends_documentation_fragment: nusy.dgx_spark.ensuring
+extends_documentation_fragment:
+  - nusy.dgx_spark.ensuring
+  - nusy.dgx_spark.model_names
 options:
   engines:
     description: The engines of the node. One that this module has made and that is declared no more is removed.
@@ -36,7 +38,9 @@ options:
         type: str
         required: true
       model:
-        description: Absolute path of a C(.gguf) file. With the revision in it a new one is a new path.
+        description:
+          - Name of one of O(models), C(NAME/FILE) where it has several files, or the absolute path of a C(.gguf) file.
+          - With the revision in it a new one is a new path.
         type: str
         required: true
       port:
@@ -86,6 +90,21 @@ options:
         description: Whether it runs, now and after a boot.
         type: bool
         default: true
+      weights_gib:
+        description: Size of the file, for the budget of memory.
+        type: float
+      config:
+        description: What the KV cache follows from, of the model's own C(config.json), for the budget of memory.
+        type: dict
+      kv_cache_gib:
+        description: Size of the KV cache, instead of O(engines[].config).
+        type: float
+      activation_gib:
+        description: Peak while a batch is computed, for the budget of memory.
+        type: float
+      process_gib:
+        description: The process itself, for the budget of memory.
+        type: float
   user:
     description: Account with whose rights they run.
     type: str

@@ -33,6 +33,13 @@ options:
     type: list
     elements: dict
     default: []
+  published:
+    description:
+      - Engines of other roles, as P(nusy.dgx_spark.published_engines#lookup) has them. One of O(engines) with the same
+        unit or name takes the place of one here.
+    type: list
+    elements: dict
+    default: []
   total_gib:
     description: Memory of the machine in GiB where it is known beforehand; V(0) is what the machine says.
     type: float
@@ -153,7 +160,7 @@ assumptions:
   type: list
   elements: str
 budget:
-  description: What P(nusy.dgx_spark.memory_budget#filter) says of O(engines) on this machine.
+  description: What P(nusy.dgx_spark.memory_budget#filter) says of all engines on this machine.
   returned: when engines are declared
   type: dict
 error:

@@ -26,7 +26,9 @@ attributes:
   idempotent:
     description: After applying, the node is looked at again; a plan that is not empty is an error.
     support: full
-extends_documentation_fragment: nusy.dgx_spark.ensuring
+extends_documentation_fragment:
+  - nusy.dgx_spark.ensuring
+  - nusy.dgx_spark.model_names
 options:
   engines:
     description: The engines of the node. One that this module has made and that is declared no more is removed.
@@ -41,8 +43,8 @@ options:
         required: true
       model:
         description: >-
-          Folder with C(config.json), or C(<owner>/<name>) of the hub. With the revision in the path a
-          new one is a new path.
+          Name of one of O(models), a folder with C(config.json), or C(<owner>/<name>) of the hub. With the revision in
+          the path a new one is a new path.
         type: str
         required: true
       served_name:

@@ -35,7 +35,7 @@ def refusals(owners: Mapping[str, Path], host: Variables, loader: DataLoader, te
     ours = {name for name in host.written if owners_of(name, owners)}
     for folder in owners.values():
         # Nothing written that the role reads: it is called as it was shipped. Computing that takes time on every host.
-        if not ours.isdisjoint(_words(folder)):
+        if not ours.isdisjoint(_read_by(folder, owners)):
             for problem in _refusals(folder, host, loader, templar):
                 # By its own variable or, where that is left at its default, by the one that the default reads.
                 sources = (host.source(problem.found, owner) for owner in (folder, *owners.values()))
@@ -82,7 +82,14 @@ def _read(part: Path, loader: DataLoader) -> Any:
     return (loader.load_from_file(str(path), trusted_as_template=True) if path.is_file() else None) or {}
 
 
+def _read_by(folder: Path, owners: Mapping[str, Path]) -> frozenset[str]:
+    """The words of a role; of one that takes what others publish, also theirs."""
+    own = _words(*(folder / part / "main.yml" for part in ("defaults", "vars", "tasks")))
+    if "published_engines" not in own:
+        return own
+    return own | _words(*(owner / "meta" / "engines.yml" for owner in owners.values()))
+
+
 @functools.cache
-def _words(folder: Path) -> frozenset[str]:
-    paths = (folder / part / "main.yml" for part in ("defaults", "vars", "tasks"))
+def _words(*paths: Path) -> frozenset[str]:
     return frozenset(word for path in paths if path.is_file() for word in re.findall(r"\w+", path.read_text("utf-8")))

@@ -53,6 +53,12 @@ _KNOWN = (
     "image",
     "devices",
     "arguments",
+    # Of the budget of memory alone: meta/engines.yml.
+    "weights_gib",
+    "config",
+    "kv_cache_gib",
+    "activation_gib",
+    "process_gib",
 )
 # As many as a unit may take to have its image fetched and its weights read from a slow disk.
 START_SECONDS = 1800

@@ -130,6 +130,7 @@ TEXTS = {
     "roles/demo/meta/argument_specs.yml": SPECS,
     "roles/demo/meta/controls.yml": CONTROLS,
     "roles/demo/meta/ports.yml": PORTS,
+    "roles/demo/meta/engines.yml": "variable: demo_items\nunit: demo@{name}.service\nprogram: vllm\n",
     "roles/demo/tasks/main.yml": TASKS,
     "roles/demo/handlers/main.yml": HANDLERS,
     "molecule/demo/molecule.yml": "---\nplatforms:\n  - name: one\n",

@@ -22,22 +22,21 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.model impor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.hazards import ACCESS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.parse import UNIT
 
-# Of an entry of ``engines``, what is of the unit and not of the sum.
-OF_UNIT = ("unit", "health")
 # Of which control each option is.
 INPUTS = {
-    model.BUDGET: ("engines", "total_gib", "reserve_gib", "page_cache_gib"),
+    model.BUDGET: ("engines", "published", "total_gib", "reserve_gib", "page_cache_gib"),
     model.KILLER_SETTINGS: ("killer", "term_percent", "kill_percent", "swap_percent", "prefer", "avoid"),
     model.KILLER: ("killer",),
     model.SYSTEM_PROTECTED: ("protected", "killer"),
-    model.ENGINES: ("engines", "engine_score", "killer"),
-    model.LOAD_GUARD: ("engines", "load_free_gib", "load_seconds"),
+    model.ENGINES: ("engines", "published", "engine_score", "killer"),
+    model.LOAD_GUARD: ("engines", "published", "load_free_gib", "load_seconds"),
     model.SWAP: ("swap",),
     model.PRESSURE: ("stall_percent",),
 }
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "engines": {"type": "list", "elements": "dict", "default": []},
+    "published": {"type": "list", "elements": "dict", "default": []},
     "total_gib": {"type": "float", "default": 0},
     "reserve_gib": {"type": "float", "default": RESERVE_GIB},
     "page_cache_gib": {"type": "float", "default": PAGE_CACHE_GIB},
@@ -79,22 +78,23 @@ def guard(params: Mapping[str, Any]) -> Guard:
     for name in ("prefer", "avoid"):
         _regex(name, params[name])
     protected = _protected(params["protected"])
-    engines, sums = _engines(params["engines"], ACCESS.union(one.unit for one in protected))
+    entries = _all(params["engines"], params["published"])
+    engines = _engines(entries, ACCESS.union(one.unit for one in protected))
     sizes = {"reserve_gib": params["reserve_gib"], "page_cache_gib": params["page_cache_gib"]}
-    arguments = {"engines": sums, **sizes}
+    arguments = {"engines": entries, **sizes}
     _between("total_gib", params["total_gib"], 0, 1 << 20, "it is a size")
     # Also without the size of the machine the entries are read, and what is wrong with them is said.
-    plan = memory.plan(sums, int(params["total_gib"] * GIB) or 1, **sizes)
-    if params["total_gib"]:
+    plan = memory.plan(entries, int(params["total_gib"] * GIB) or 1, **sizes)
+    # What nobody knows is for the control to say: it may fit.
+    if params["total_gib"] and plan.left < 0:
         verdict = budget(plan)
-        if not verdict["fits"]:
-            raise InputError(
-                "memory_guard.too_much",
-                wanted=f"memory_guard_engines that fit into {params['total_gib']:g} GiB",
-                found=f"{verdict['explanation']}\n{verdict['arithmetic']}",
-                why="GPU and system share one memory",
-                fix=str(verdict["fix"]),
-            )
+        raise InputError(
+            "memory_guard.too_much",
+            wanted=f"engines that fit into {params['total_gib']:g} GiB (memory_guard_total_gib)",
+            found=f"{verdict['explanation']}\n{verdict['arithmetic']}",
+            why="GPU and system share one memory",
+            fix=str(verdict["fix"]),
+        )
     return Guard(
         engines=engines,
         budget=arguments,
@@ -117,12 +117,15 @@ def guard(params: Mapping[str, Any]) -> Guard:
     )
 
 
-def _engines(
-    entries: Sequence[Mapping[str, Any]], spared: Collection[str]
-) -> tuple[tuple[Engine, ...], list[dict[str, Any]]]:
-    """(those with a unit, all without what is of the unit)."""
-    sums = [{name: value for name, value in entry.items() if name not in OF_UNIT} for entry in entries]
-    needs = [engine.bytes for engine in memory.plan(sums, 1).engines]
+def _all(declared: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of other roles, but for what is declared here by the same unit or name: who measured knows better."""
+    here = {str(one[word]) for one in declared for word in ("unit", "name") if one.get(word)}
+    return [*declared, *(one for one in published if here.isdisjoint((one.get("unit"), one.get("name"))))]
+
+
+def _engines(entries: Sequence[Mapping[str, Any]], spared: Collection[str]) -> tuple[Engine, ...]:
+    """Those with a unit."""
+    needs = [engine.bytes for engine in memory.plan(entries, 1).engines]
     engines: dict[str, Engine] = {}
     for number, (entry, need) in enumerate(zip(entries, needs, strict=True)):
         at, unit, health = f"engines[{number}]", entry.get("unit", ""), entry.get("health", "")
@@ -138,7 +141,7 @@ def _engines(
         if unit in engines:
             raise _wrong(f"{at}.unit", "a unit of its own", unit, "one start would be checked for another's size")
         engines[unit] = Engine(unit, _health(f"{at}.health", health), need)
-    return tuple(engines.values()), sums
+    return tuple(engines.values())
 
 
 def _health(at: str, url: object) -> str:

@@ -68,7 +68,7 @@ def left_out(wanted: Guard) -> dict[str, str]:
     """What this declaration does not ask for."""
     found = {}
     if not wanted.budget["engines"]:
-        found[model.BUDGET] = "no engine is declared (memory_guard_engines)"
+        found[model.BUDGET] = "no engine is declared"
     if wanted.swap == "adopt":
         found[model.SWAP] = "swap stays as it is (memory_guard_swap: adopt)"
     return found
@@ -79,7 +79,7 @@ def _budget(seen: Seen) -> Iterator[Assertion]:
         verdict = budget(seen.plan)
         yield Assertion(
             "memory of the engines",
-            "in_sync" if verdict["fits"] else "drifted",
+            "in_sync" if verdict["fits"] else "drifted" if seen.plan.left < 0 else "unknown",
             f"{seen.plan.bytes / GIB:.2f} GiB planned",
             f"at most {seen.total / GIB:.2f} GiB, which the machine has",
             "" if verdict["fits"] else f"{verdict['explanation']}:\n{verdict['arithmetic']}",

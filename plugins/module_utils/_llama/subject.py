@@ -14,6 +14,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import Engine, Program
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.subject import ensure_engines
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.texts import NO_DEVICES
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import named
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed
 
 CONTROLS = (
@@ -39,11 +40,18 @@ ENGINE: dict[str, Any] = {
     "start_seconds": {"type": "int", "default": 300},
     "drain_seconds": {"type": "int", "default": 30},
     "enabled": {"type": "bool", "default": True},
+    # Of the budget of memory alone.
+    "weights_gib": {"type": "float"},
+    "config": {"type": "dict"},
+    "kv_cache_gib": {"type": "float"},
+    "activation_gib": {"type": "float"},
+    "process_gib": {"type": "float"},
 }
 ARGUMENT_SPEC: dict[str, Any] = {
     "engines": {"type": "list", "elements": "dict", "default": [], "options": ENGINE},
     "user": {"type": "str", "default": "nusy"},
     **OPTIONS,
+    **named.OPTIONS,
 }
 
 
@@ -53,8 +61,16 @@ def program(user: str) -> Program:
 
 def ensure_llama_cpp(params: Mapping[str, Any]) -> Composed:
     """Raises InputError."""
-    engines = [_engine(one, f"engines[{number}]") for number, one in enumerate(params["engines"])]
+    given = [_found(one, params, f"engines[{number}].model") for number, one in enumerate(params["engines"])]
+    engines = [_engine(one, f"engines[{number}]") for number, one in enumerate(given)]
     return ensure_engines(program(params["user"]), CONTROLS, engines, params)
+
+
+def _found(one: Mapping[str, Any], params: Mapping[str, Any], at: str) -> Mapping[str, Any]:
+    """A name of the manifest becomes the path of its file."""
+    if one["model"].startswith("/"):
+        return one
+    return {**one, "model": named.gguf(one["model"], params["models"], params["models_root"], at)}
 
 
 def _engine(one: Mapping[str, Any], at: str) -> Engine:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import cache as caches
@@ -22,14 +23,21 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.model impor
     Plan,
 )
 
-# Allowances where nobody has measured: round numbers, named as assumed in every answer.
-ALLOWED_GIB = {"activation_gib": 2.0, "graphs_gib": 2.0, "process_gib": 4.0}
+# Allowances where nobody has measured: round numbers, named as assumed in every answer. llama.cpp computes 512 tokens
+# at a time, captures nothing, and brings no Python with it.
+ALLOWED_GIB = {
+    "vllm": {"activation_gib": 2.0, "graphs_gib": 2.0, "process_gib": 4.0},
+    "llama.cpp": {"activation_gib": 1.0, "process_gib": 1.0},
+}
 WHAT = {
+    "weights_gib": "weights",
+    "kv_cache_gib": "what is kept of tokens (KV cache)",
     "activation_gib": "activations while a batch is computed",
     "graphs_gib": "captured graphs",
     "process_gib": "the process itself",
 }
-NAMES = (
+# What says how large an engine is.
+SUMMANDS = (
     "name",
     "weights_gib",
     "nodes",
@@ -40,8 +48,16 @@ NAMES = (
     "batched_tokens",
     "kv_cache_dtype",
     "enforce_eager",
-    *ALLOWED_GIB,
+    "activation_gib",
+    "graphs_gib",
+    "process_gib",
 )
+# unit and health are for who starts it; an engine may be named by its unit in conflicts.
+NAMES = (*SUMMANDS, "program", "unit", "health", "conflicts", "unknown")
+# Of which parts it can be said that nobody knows them, and what would say it.
+MAY_BE_UNKNOWN = {"weights_gib": "weights_gib", "kv_cache_gib": "kv_cache_gib, or config and context"}
+# Every way to resolve conflicts is tried: that many engines with conflicts take a moment, and more a day.
+MOST_CONFLICTING = 16
 # What vLLM computes at a time on a Spark at most without trouble (65536 made one hang).
 BATCHED_TOKENS = 8192
 MOST = 1 << 31
@@ -59,16 +75,40 @@ def plan(
     total = _whole("total_bytes", total_bytes, 1, None)
     if isinstance(engines, (str, bytes, Mapping)) or not isinstance(engines, Sequence):
         raise _wrong("engines", "a list of mappings", engines)
-    found = tuple(_engine(f"engines[{number}]", entry) for number, entry in enumerate(engines))
+    found = [_engine(f"engines[{number}]", entry) for number, entry in enumerate(engines)]
     names = [engine.name for engine in found]
     for number, name in enumerate(names):
         if name in names[:number]:
             raise _wrong(f"engines[{number}].name", "a name of its own", name)
+    by_unit = {entry["unit"]: entry["name"] for entry in engines if entry.get("unit")}
+    found = [_beside(f"engines[{number}]", engine, names, by_unit) for number, engine in enumerate(found)]
+    _count_conflicts(found)
     parts = (
         Part("left to the system", _bytes("reserve_gib", reserve_gib), "reserve_gib"),
         Part("files being read", _bytes("page_cache_gib", page_cache_gib), "page_cache_gib"),
     )
-    return Plan(total, parts, found)
+    return Plan(total, parts, tuple(found))
+
+
+def _beside(at: str, engine: Engine, names: Sequence[str], by_unit: Mapping[object, str]) -> Engine:
+    """With what it excludes by name. A unit that is no engine takes none of this memory and is left out."""
+    found = set()
+    for other in sorted(engine.conflicts):
+        name = by_unit.get(other, other)
+        if name in names and name != engine.name:
+            found.add(name)
+        elif "." not in other or name == engine.name:
+            near = difflib.get_close_matches(other, [one for one in names if one != engine.name], 1)
+            wanted = "names of other engines, or units" + (f" (is {near[0]} meant?)" if near else "")
+            raise _wrong(f"{at}.conflicts", wanted, other)
+    return replace(engine, conflicts=frozenset(found))
+
+
+def _count_conflicts(engines: Sequence[Engine]) -> None:
+    found = {name for engine in engines if engine.conflicts for name in (engine.name, *engine.conflicts)}
+    if len(found) > MOST_CONFLICTING:
+        wanted = f"at most {MOST_CONFLICTING} that exclude each other"
+        raise _wrong("engines", wanted, ", ".join(sorted(found)))
 
 
 def shares(engines: object) -> dict[str, int]:
@@ -89,23 +129,47 @@ def _engine(at: str, given: object) -> Engine:
     if not isinstance(name, str) or not name.strip():
         raise _wrong(f"{at}.name", "a name", name)
     nodes = _whole(f"{at}.nodes", given.get("nodes", 1), 1, 64)
-    weights = -(-_bytes(f"{at}.weights_gib", given.get("weights_gib")) // nodes)
+    program = given.get("program", "vllm")
+    if program not in ALLOWED_GIB:
+        raise _wrong(f"{at}.program", f"one of {', '.join(ALLOWED_GIB)}", program)
+    unknown = _texts(f"{at}.unknown", given, MAY_BE_UNKNOWN)
     shared = f", shared by {nodes} nodes" if nodes > 1 else ""
-    kept, cache = _kept(at, given, nodes)
-    parts = [Part("weights", weights, f"weights_gib{shared}"), kept]
-    for option, allowed in ALLOWED_GIB.items():
+    if "weights_gib" in unknown:
+        parts = [_nobody_knows("weights_gib")]
+    else:
+        weights = -(-_bytes(f"{at}.weights_gib", given.get("weights_gib")) // nodes)
+        parts = [Part(WHAT["weights_gib"], weights, f"weights_gib{shared}")]
+    kept, cache = (_nobody_knows("kv_cache_gib"), None) if "kv_cache_gib" in unknown else _kept(at, given, nodes)
+    parts.append(kept)
+    for option in ("activation_gib", "graphs_gib", "process_gib"):
+        allowed = ALLOWED_GIB[program].get(option)
         said = option in given
         if option == "graphs_gib" and _flag(f"{at}.enforce_eager", given.get("enforce_eager", False)):
             if said:
                 raise _wrong(f"{at}.{option}", "nothing beside enforce_eager, which captures no graphs", given[option])
             continue
-        size = _bytes(f"{at}.{option}", given.get(option, allowed))
-        parts.append(Part(WHAT[option], size, option if said else f"assumed; {option} says it", not said))
-    return Engine(name, tuple(parts), kept.bytes, cache)
+        if said or allowed is not None:
+            size = _bytes(f"{at}.{option}", given.get(option, allowed))
+            parts.append(Part(WHAT[option], size, option if said else f"assumed; {option} says it", not said))
+    return Engine(name, tuple(parts), kept.bytes, cache, frozenset(_texts(f"{at}.conflicts", given)))
+
+
+def _nobody_knows(option: str) -> Part:
+    return Part(WHAT[option], 0, f"unknown: say {MAY_BE_UNKNOWN[option]}", known=False)
+
+
+def _texts(at: str, given: Mapping[str, object], known: Collection[str] = ()) -> list[str]:
+    """Of the option that the place ends with."""
+    value = given.get(at.rpartition(".")[2], [])
+    listed = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [None]
+    found = [one for one in listed if isinstance(one, str) and (not known or one in known)]
+    if len(found) != len(listed):
+        raise _wrong(at, f"a list of {', '.join(known) or 'names'}", value)
+    return found
 
 
 def _kept(at: str, given: Mapping[str, object], nodes: int) -> tuple[Part, KvCache | None]:
-    what = "what is kept of tokens (KV cache)"
+    what = WHAT["kv_cache_gib"]
     if "kv_cache_gib" in given:
         for other in ("config", "context", "sequences", "kv_cache_dtype"):
             if other in given:

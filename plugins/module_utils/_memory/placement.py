@@ -25,12 +25,14 @@ def place(plans: Mapping[str, Plan], shares: Mapping[str, int]) -> dict[str, Any
     engines = next((plan.engines for plan in plans.values()), ())
     # The hardest first, or small ones would take the room that only one node has.
     order = sorted(engines, key=lambda engine: (-shares[engine.name], -engine.bytes, engine.name))
-    search = _Search(shares)
+    search = _Search(shares, conflicts=any(engine.conflicts for engine in engines))
     found = search.go(order, empty)
     nodes = found if found is not None else search.best
     where = {e.name: [node for node, plan in nodes.items() if e.name in _names(plan)] for e in engines}
+    unknown = [f"{engine.name}: {part.what}" for engine in engines for part in engine.parts if not part.known]
+    told = _sentence(search, found is not None, where, engines, empty, shares)
     return {
-        "fits": found is not None,
+        "fits": found is not None and not unknown,
         "engines": where,
         "nodes": {
             node: {
@@ -43,14 +45,15 @@ def place(plans: Mapping[str, Plan], shares: Mapping[str, int]) -> dict[str, Any
         },
         "unplaced": [name for name, homes in where.items() if not homes],
         "table": _table(nodes),
-        "explanation": _sentence(search, found is not None, where, engines, empty, shares),
+        "explanation": f"{told}; nobody knows {', '.join(unknown)}" if unknown else told,
     }
 
 
 class _Search:
     """Depth first, with the best that was reached: it is what can be said where not all fit."""
 
-    def __init__(self, shares: Mapping[str, int]) -> None:
+    def __init__(self, shares: Mapping[str, int], *, conflicts: bool) -> None:
+        self._conflicts = conflicts
         self.left = TRIES
         self.best: dict[str, Plan] = {}
         self._shares = shares
@@ -78,8 +81,13 @@ class _Search:
 
     def _homes(self, engine: Engine, nodes: Mapping[str, Plan]) -> Iterator[tuple[str, ...]]:
         """Sets of nodes with room, the fullest first; of two that look the same one is enough."""
-        fit = sorted((plan.left, node) for node, plan in nodes.items() if plan.left >= engine.bytes)
-        alike = [[node for _room, node in group] for _room, group in groupby(fit, key=lambda one: one[0])]
+        fit = sorted(
+            # Where engines exclude each other, room is not all that counts: it matters for whom a node has it.
+            (plan.left, tuple(_names(plan)) if self._conflicts else (), node)
+            for node, plan in nodes.items()
+            if replace(plan, engines=(*plan.engines, engine)).left >= 0
+        )
+        alike = [[node for *_look, node in group] for _look, group in groupby(fit, key=lambda one: one[:2])]
         yield from _sets(alike, self._shares[engine.name])
 
 
@@ -103,10 +111,10 @@ def _table(nodes: Mapping[str, Plan]) -> str:
     head = f"{'node':16} {'has':>8} {'system':>8} {'engines':>8} {'left':>8}  GiB"
     lines = []
     for node, plan in nodes.items():
-        system, engines = (sum(part.bytes for part in parts) for parts in (plan.parts, plan.engines))
-        sizes = " ".join(f"{size / GIB:8.2f}" for size in (plan.total, system, engines, plan.left))
+        sizes = (plan.total, plan.system, plan.bytes - plan.system, plan.left)
+        figures = " ".join(f"{size / GIB:8.2f}" for size in sizes)
         who = ", ".join(f"{engine.name} {engine.bytes / GIB:.2f}" for engine in plan.engines) or "nothing"
-        lines.append(f"{node:16} {sizes}  {who}")
+        lines.append(f"{node:16} {figures}  {who}")
     return "\n".join([head, *lines])
 
 

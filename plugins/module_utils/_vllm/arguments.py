@@ -53,7 +53,7 @@ def argv(engine: Engine, options: Options, release: str) -> list[str]:
 def budget_entry(engine: Engine) -> dict[str, object]:
     """The engine as the memory budget takes it. A size that is given counts, whatever vLLM is told beside it."""
     left_out = ("context", "sequences", "kv_cache_dtype") if "kv_cache_gib" in engine else ()
-    return {name: value for name, value in engine.items() if name in memory.NAMES and name not in left_out}
+    return {name: value for name, value in engine.items() if name in memory.SUMMANDS and name not in left_out}
 
 
 def kv_cache_bytes(engine: Engine) -> int:

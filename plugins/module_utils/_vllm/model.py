@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.parse import NAMES as OF_MEMORY
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.parse import SUMMANDS
 
 # As _engines.subject names them for every program, behind the one of its own.
 OPTIONS = "vllm/options"
@@ -83,6 +83,6 @@ NOT_HERE = (
 SECRET = ("api-key", "hf-token")
 # Of a preset itself; all else in it is of the engine.
 ABOUT = ("about", "source", "repository", "sparks")
-MEMORY = tuple(name for name in OF_MEMORY if name not in WORDS)
+MEMORY = tuple(name for name in SUMMANDS if name not in WORDS)
 
 Engine = Mapping[str, object]

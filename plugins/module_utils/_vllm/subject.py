@@ -17,6 +17,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import Engine, Program, Tls
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.subject import Judged, ensure_engines
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import named
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Assertion, ControlSpec
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm import arguments, installed
@@ -67,6 +68,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "user": {"type": "str", "default": "nusy"},
     "writes": {"type": "list", "elements": "path", "default": []},
     **OF_EVERY_MODULE,
+    **named.OPTIONS,
 }
 # A load of many GiB takes minutes, and a first start compiles.
 START_SECONDS, DRAIN_SECONDS = 1800, 60
@@ -91,7 +93,10 @@ def ensure_vllm(params: Mapping[str, Any]) -> Composed:
         options = from_data(params["options"])
     except ValueError as error:
         raise _wrong("options", "what tests/tools/vllm_options.py writes", str(error)) from error
-    given = [_merged(one, params["presets"]) for one in params["engines"]]
+    given = [
+        _found(merged(one, params["presets"]), params["models"], params["models_root"], f"engines[{number}]")
+        for number, one in enumerate(params["engines"])
+    ]
     for problem in problems(given, params["engines"], params["presets"], options, params["release"]):
         raise InputError(problem.key, wanted=problem.wanted, found=problem.found, why=problem.why, fix=problem.fix)
     for number, path in enumerate(params["writes"]):
@@ -143,11 +148,20 @@ def program(user: str, writes: Sequence[str]) -> Program:
     return Program("vllm", "vLLM", "vllm", "vllm-serve", user, GPU + places)
 
 
-def _merged(one: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, Any]:
+def merged(one: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, Any]:
     """What the engine does not say itself its preset does."""
     preset = presets.get(one.get("preset") or "", {})
     said = {name: value for name, value in one.items() if value is not None and name != "preset"}
-    return {**{name: value for name, value in preset.items() if name not in ABOUT}, **said}
+    # A size of the cache takes the place of what it would follow from.
+    left_out = (*ABOUT, "config") if "kv_cache_gib" in said else ABOUT
+    return {**{name: value for name, value in preset.items() if name not in left_out}, **said}
+
+
+def _found(engine: dict[str, Any], models: Sequence[object], root: str, at: str) -> dict[str, Any]:
+    """A name of the manifest becomes its path; a path and a name of the hub, which has a slash, stay."""
+    if "/" in engine["model"]:
+        return engine
+    return {**engine, "model": named.folder(engine["model"], models, root, f"{at}.model")}
 
 
 def _told(engine: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import SparkError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.parse import ALLOWED_GIB
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import lock
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.model import Stage
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.parse import refuse_blocked
@@ -72,6 +73,9 @@ JUDGES = {
     "nusy.dgx_spark.vllm_runtime": "plugins/module_utils/_runtime/model.py",
     "nusy.dgx_spark.vllm_venv": "plugins/module_utils/_venv/model.py",
 }
+# Of meta/engines.yml, and the role that adds up what the others publish.
+ENGINE_KEYS = {"variable", "unit", "program", "presets", "kv_cache_gib"}
+SUMS = {"memory_guard"}
 # A shared input of the inventory with the default that the spec names.
 SHARED = re.compile(r"\{\{ *spark_[a-z0-9_]+ *\| *default\((?P<value>.*)\) *\}\}\Z")
 
@@ -348,6 +352,23 @@ def ports_are_published(tree: Tree) -> Iterator[str]:
                 yield f"{where}: {service} lacks {', '.join(sorted(missing))}"
 
 
+def engines_are_published(tree: Tree) -> Iterator[str]:
+    """An engine that is declared for its role alone would be in no budget of memory."""
+    for role in tree.roles:
+        options, where = tree.options(role), f"roles/{role.name}/meta/engines.yml"
+        said = tree.yaml(role / "meta" / "engines.yml") or {}
+        variable, presets = said.get("variable"), role / str(said.get("presets", "meta/engines.yml"))
+        for name in options:
+            if re.search(r"_(engines|workers)\Z", name) and name != variable and role.name not in SUMS:
+                yield f"{where}: does not publish {name}"
+        if said and (variable not in options or said.get("program") not in ALLOWED_GIB or not presets.is_file()):
+            yield f"{where}: names a variable, a program or a file that is not there"
+        if said and not re.fullmatch(r"[^{]*\{name\}[^{]*\.service", str(said.get("unit"))):
+            yield f"{where}: its unit is no service with {{name}} in it"
+        if unknown := said.keys() - ENGINE_KEYS:
+            yield f"{where}: has {', '.join(sorted(unknown))}, which nobody reads"
+
+
 def no_lock_holds_a_blocked_release(tree: Tree) -> Iterator[str]:
     """Judged by the module's own code, for every lock that the tree ships."""
     for role in tree.roles:
@@ -375,4 +396,5 @@ RULES = (
     roles_stand_alone,
     every_role_is_played,
     ports_are_published,
+    engines_are_published,
 )

@@ -14,6 +14,19 @@ import yaml
 from conftest import ROOT, ansible_playbook, validated
 
 PREFLIGHT = "nusy.dgx_spark.preflight"
+# Two engines that fit into 40 GiB one at a time.
+TWO = f"""\
+memory_guard_total_gib: 40
+models_manifest:
+  - name: b
+    repository: a/b
+    revision: {40 * "a"}
+    licence: x
+    files: [{{path: m.gguf, size: {20 << 30}, sha256: {64 * "a"}}}]
+llama_cpp_engines:
+  - {{name: a, model: /srv/a.gguf, port: 8081, weights_gib: 20, kv_cache_gib: 4}}
+  - {{name: b, model: b, port: 8082, kv_cache_gib: 1}}
+"""
 # What is written for a host → the variable, a word of what was found, and the way out.
 BAD = {
     "misspelt": ("prereqs_confrim: [/srv/models]", "prereqs_confrim", "misspelt.yml:1:18", "call it prereqs_confirm"),
@@ -46,12 +59,32 @@ JUDGED = {
         "launchers/llama (tcp 8080 of loopback, by launchers_launchers, at",
     ),
     "version": ("cuda_toolchain_version: thirteen", "version: ", "which is in cuda_toolchain_version, at"),
+    "budget": (
+        "memory_guard_total_gib: 121.69\n"
+        "memory_guard_engines: [{name: big, weights_gib: 120, kv_cache_gib: 1, unit: big.service}]",
+        "engines that fit into 121.69 GiB",
+        "-120.00 GiB  big: weights",
+    ),
+    # Declared once, for the role that runs it, and its weights nowhere but in the manifest.
+    "together": (TWO, "engines that fit into 40 GiB", "-20.00 GiB  llama@b: weights"),
+    "unsized": (
+        "vllm_engines: [{name: a, model: /srv/a, port: 8000, weights_gib: -1, kv_cache_gib: 4}]",
+        "engines[0].weights_gib: a number of GiB",
+        "-1 on unsized",
+    ),
+    "model": (
+        TWO.replace("model: b", "model: bb"),
+        "engines[1].model: a name in models_manifest, or a path",
+        "'bb'; the manifest has b",
+    ),
 }
 FINE = {
     # Enough for the calls of all roles to be computed, as they are shipped.
     "shipped": "".join(f"{path.name}_confirm: []\n" for path in ROOT.glob("roles/*")),
     "good": "ansible_user: x\nprereqs: x\n",
     "later": "prereqs_user_groups: '{{ known_only_in_the_role }}'\nprereqs_user: \"{{ 'a' ~ 'b' }}\"\n",
+    "apart": TWO.replace("kv_cache_gib: 1", "kv_cache_gib: 1, conflicts: [a]"),
+    "preset": "memory_guard_total_gib: 121.69\nvllm_engines: [{name: a, preset: mistral-7b, model: /m, port: 8000}]\n",
     "foreign": "prereqs_ours: 1\nspark_foreign_variables: [prereqs_ours]\n",
 }
 

@@ -48,11 +48,11 @@ def refused(folder: Path, text: str) -> list[Problem]:
             f"{{name: c, {LOCKED.replace('b==', 'c==')}}}]",
             "stages[1].index_url: an https or http URL", "another scheme",
         ),
-        # Before any host is touched, where it is said what the machine has.
         (
-            "memory_guard_total_gib: 121.69\n"
-            "memory_guard_engines: [{name: big, weights_gib: 120, kv_cache_gib: 1, unit: big.service}]",
-            "memory_guard_engines that fit into 121.69 GiB", "-120.00 GiB  big: weights",
+            "models_manifest: [{name: swarm, repository: a/b, revision: " + 40 * "a" + ", licence: x, files: ["
+            "{path: m.gguf, size: 1, sha256: " + 64 * "a" + "}]}]\n"
+            "llama_cpp_engines: [{name: a, model: swrm, port: 8081}]",
+            "engines[0].model: a name in models_manifest, or a path", "'swrm'; the manifest has swarm",
         ),
         ("vllm_venv_stages: [{nam: a, lock: b}]", "stages[0].nam: a name that is documented", "nam, which is none"),
     ],

@@ -15,7 +15,40 @@ def test_an_engine_is_a_unit_and_a_sum():
     (engine,) = wanted.engines
     # Weights, cache, activations, graphs and the process, as the filter reckons them.
     assert (engine.unit, engine.health, engine.need) == ("vllm.service", MAIN["health"], (15 + 20 + 2 + 2 + 4) * GIB)
-    assert [sorted(entry) for entry in wanted.budget["engines"]] == [["kv_cache_gib", "name", "weights_gib"]] * 2
+    assert [entry["name"] for entry in wanted.budget["engines"]] == ["main", "by hand"]
+
+
+def test_what_other_roles_publish_counts_unless_it_is_declared_here() -> None:
+    """By the same unit, or the same name: who has measured it knows better."""
+    published = [
+        {"name": "vllm@main", "unit": "vllm@main.service", "weights_gib": 30, "kv_cache_gib": 1},
+        {"name": "llama@swarm", "unit": "llama@swarm.service", "program": "llama.cpp", "unknown": ["weights_gib"],
+         "kv_cache_gib": 3, "health": "http://127.0.0.1:8081/health"},
+    ]  # fmt: skip
+    wanted = guard(params(published=published))
+    needs = {engine.unit: engine.need // GIB for engine in wanted.engines}
+    # What nobody knows cannot be waited for; what is known can.
+    assert needs == {"vllm@main.service": 39, "llama@swarm.service": 5}
+    measured = {
+        "name": "main",
+        "unit": "vllm@main.service",
+        "weights_gib": 10,
+        "kv_cache_gib": 1,
+        "enforce_eager": True,
+    }
+    wanted = guard(params(published=published, engines=[measured, {**published[1], "unit": "", "health": ""}]))
+    assert {engine.unit: engine.need // GIB for engine in wanted.engines} == {"vllm@main.service": 17}
+    assert [entry["name"] for entry in wanted.budget["engines"]] == ["main", "llama@swarm"]
+
+
+def test_what_never_runs_together_is_refused_only_where_one_alone_is_too_much() -> None:
+    one = {"name": "vllm@one", "unit": "vllm@one.service", "weights_gib": 60, "kv_cache_gib": 10}
+    two = {"name": "vllm@two", "unit": "vllm@two.service", "weights_gib": 60, "kv_cache_gib": 12}
+    with pytest.raises(InputError, match="would freeze the machine"):
+        guard(params(published=[one, two], total_gib=121.69))
+    assert guard(params(published=[one, {**two, "conflicts": ["vllm@one.service"]}], total_gib=121.69))
+    # What is not known may fit; the control says that nobody knows.
+    assert guard(params(published=[one, {"name": "x", "unknown": ["weights_gib", "kv_cache_gib"]}], total_gib=121.69))
 
 
 def test_a_plan_that_cannot_fit_is_refused_where_the_memory_is_known_beforehand():

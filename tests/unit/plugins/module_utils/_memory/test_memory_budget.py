@@ -246,3 +246,108 @@ def test_more_never_takes_less(config, context, sequences):
         return size(KvCache(context, sequences, 8192, groups(config, "auto", 1)))
 
     assert taken(context, sequences) <= taken(context + 1, sequences) < taken(context + 1, sequences + 1)
+
+
+def plain(name: str, gib: float, *conflicts: str, **more):
+    """That takes so much and nothing besides."""
+    none = dict.fromkeys(("activation_gib", "process_gib", "kv_cache_gib"), 0)
+    return {"name": name, "weights_gib": gib, "enforce_eager": True, "conflicts": list(conflicts), **none, **more}
+
+
+def counted(*engines) -> set[str]:
+    return {
+        engine["name"] for engine in told(*engines, reserve_gib=0, page_cache_gib=0)["engines"] if engine["counted"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("engines", "heaviest"),
+    [
+        ([plain("a", 5, "b"), plain("b", 6)], {"b"}),
+        # One of two says it for both, and by the unit as well.
+        ([plain("a", 7, "x@b.service"), plain("b", 6, unit="x@b.service")], {"a"}),
+        # Two beside each other count more than the one that neither can run with.
+        ([plain("a", 5), plain("b", 6), plain("c", 10, "a", "b")], {"a", "b"}),
+        # In a row of four, who takes the largest first does not find the heaviest.
+        ([plain("a", 5, "b"), plain("b", 6, "c"), plain("c", 4, "d"), plain("d", 2), plain("e", 1)], {"a", "c", "e"}),
+        # Without weight it is not in the way of anybody: it is in unless somebody in the sum excludes it.
+        ([plain("a", 0, "b"), plain("b", 0), plain("c", 3)], {"a", "c"}),
+        # The unit of somebody else takes none of this memory.
+        ([plain("a", 5, "ollama.service")], {"a"}),
+    ],
+)
+def test_of_what_excludes_each_other_the_heaviest_that_may_run_together_counts(engines, heaviest):
+    assert counted(*engines) == heaviest
+
+
+@given(
+    some.lists(some.integers(0, 50), min_size=1, max_size=7),
+    some.sets(some.tuples(some.integers(0, 6), some.integers(0, 6)), max_size=9),
+)
+def test_no_set_that_may_run_together_is_heavier(sizes, pairs):
+    """By trying all of them."""
+    number = len(sizes)
+    pairs = {(a, b) for a, b in pairs if a != b and a < number and b < number}
+    engines = [plain(str(n), size, *(str(b) for a, b in pairs if a == n)) for n, size in enumerate(sizes)]
+    sets = [{n for n in range(number) if mask >> n & 1} for mask in range(1 << number)]
+    fitting = [one for one in sets if not any(a in one and b in one for a, b in pairs)]
+    found = {int(name) for name in counted(*engines)}
+    assert found in fitting and sum(sizes[n] for n in found) == max(sum(sizes[n] for n in one) for one in fitting)
+
+
+def test_who_is_left_out_of_the_sum_is_shown_with_the_one_it_makes_room_for():
+    found = told(plain("a", 90), plain("b", 95, "a"), reserve_gib=12, page_cache_gib=4)
+    assert found["fits"] and found["left_bytes"] == SPARK - (12 + 4 + 95) * GIB
+    last = " ".join(found["arithmetic"].splitlines()[-1].split())
+    assert last == "- GiB a: all 90.00 of it never together with b"
+    assert not told(plain("a", 90), plain("b", 95), reserve_gib=12, page_cache_gib=4)["fits"]
+
+
+def test_what_one_could_give_up_is_reckoned_with_whom_it_runs():
+    """Less of b alone helps no more than down to a, which is too much as well."""
+    cache = {"kv_cache_gib": 50, "weights_gib": 60}
+    a, b, c = plain("a", 0, **cache), plain("b", 0, "a", **{**cache, "kv_cache_gib": 60}), plain("c", 20)
+    found = told(a, b, c, total=100 * GIB, reserve_gib=0, page_cache_gib=0)
+    assert found["fix"].startswith("start fewer engines at a time (conflicts says")
+    small = {**a, "kv_cache_gib": 10}
+    assert (
+        told(small, b, c, total=100 * GIB, reserve_gib=0, page_cache_gib=0)["fix"] == "b: kv_cache_gib of at most 20.00"
+    )
+
+
+def test_what_nobody_knows_is_never_fine():
+    dark = {"name": "dark", "unknown": ["weights_gib", "kv_cache_gib"], "program": "llama.cpp"}
+    found = told(main(), dark)
+    assert not found["fits"] and found["left_bytes"] > 0
+    assert found["unknown"] == ["dark: weights", "dark: what is kept of tokens (KV cache)"]
+    assert "without what nobody knows (dark: weights; " in found["explanation"]
+    assert found["fix"].startswith("dark: say weights_gib where it is declared; dark: say kv_cache_gib, or config")
+    assert "? GiB  dark: weights" in found["arithmetic"]
+    # Too much is too much, whatever the rest is; and whoever makes room for another may be the heavier one.
+    assert "too much" in told(main(weights_gib=150), dark)["explanation"]
+    hidden = told(main(), {**dark, "conflicts": ["main"]})
+    assert not hidden["fits"] and hidden["arithmetic"].count("?") == 2
+
+
+def test_allowances_are_those_of_the_program():
+    found = told({"name": "x", "weights_gib": 1, "kv_cache_gib": 1, "program": "llama.cpp"})
+    assert found["engines"][0]["bytes"] == 4 * GIB
+    assert found["assumed"] == ["x: activations while a batch is computed", "x: the process itself"]
+
+
+@pytest.mark.parametrize(
+    ("engines", "said"),
+    [
+        ([plain("a", 1, "b")], r"engines\[0\]\.conflicts: names of other engines"),
+        ([plain("swarm", 1, "swrm"), plain("swarms", 1)], "is swarms meant"),
+        ([plain("a", 1, "a")], r"engines\[0\]\.conflicts"),
+        ([plain("a", 1, "a.service", unit="a.service")], r"engines\[0\]\.conflicts"),
+        ([plain("a", 1, program="sglang")], r"engines\[0\]\.program: one of vllm, llama\.cpp"),
+        ([plain("a", 1, unknown=["activation_gib"])], r"engines\[0\]\.unknown: a list of weights_gib, kv_cache_gib"),
+        ([plain("a", 1, unknown="weights_gib")], r"engines\[0\]\.unknown: a list of"),
+        ([plain(str(n), 1, str((n + 1) % 17)) for n in range(17)], "at most 16 that exclude each other"),
+    ],
+)
+def test_conflicts_that_cannot_be_meant_are_refused(engines, said):
+    with pytest.raises(InputError, match=said):
+        told(*engines)

@@ -91,3 +91,18 @@ def test_the_table_has_a_line_for_each_node() -> None:
         "a                    8.00     0.00     5.50     2.50  x 5.50",
         "b                    4.00     0.00     0.00     4.00  nothing",
     ]
+
+
+def test_engines_that_exclude_each_other_may_share_a_node() -> None:
+    one, two = {**engine("one", 6), "conflicts": ["two"]}, engine("two", 7)
+    assert placed([one, two, engine("x", 2)], a=9)["engines"] == {"one": ["a"], "two": ["a"], "x": ["a"]}
+    found = placed([{**one, "conflicts": []}, two, engine("x", 2)], a=9)
+    assert not found["fits"]
+    # Two nodes with the same room are not the same for somebody who excludes the engine of one of them.
+    found = placed([engine("p", 6), engine("q", 6), {**engine("r", 6), "conflicts": ["q"]}], a=9, b=9)
+    assert found["fits"] and found["engines"]["r"] == found["engines"]["q"] != found["engines"]["p"]
+
+
+def test_what_nobody_knows_is_placed_nowhere_for_sure() -> None:
+    found = placed([{"name": "dark", "unknown": ["weights_gib"], "kv_cache_gib": 1}], a=90)
+    assert not found["fits"] and "nobody knows dark: weights" in found["explanation"]

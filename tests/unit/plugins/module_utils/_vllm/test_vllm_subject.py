@@ -27,7 +27,8 @@ def ensured(*engines: dict[str, Any], **more: Any) -> list[Any]:
     def ensure(_program: Any, _controls: Any, found: Any, _params: Any, _judge: Any) -> None:
         told.extend(found)
 
-    params = {"presets": PRESETS, "options": OPTIONS, "release": "0.27.1", "user": "nusy", "writes": [], **more}
+    params = {"presets": PRESETS, "options": OPTIONS, "release": "0.27.1", "user": "nusy", "writes": []}
+    params |= {"models": [], "models_root": "/srv/models", **more}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "ensure_engines", ensure)
         # As Ansible hands them over: every word is there, most of them without a value.
@@ -46,6 +47,22 @@ def test_an_engine_is_called_by_its_name_and_has_time_to_load() -> None:
 def test_a_preset_is_what_an_engine_does_not_say_itself() -> None:
     (engine,) = ensured({**LEAST, "preset": "small", "context": 1024})
     assert " ".join(engine.words).endswith("--max-model-len 1024 -- --dtype bfloat16 --max-num-batched-tokens 8192")
+
+
+def test_a_size_of_the_cache_takes_the_place_of_what_a_preset_would_make_of_it() -> None:
+    presets = {"small": {**PRESETS["small"], "config": {"num_hidden_layers": 1}}}
+    (engine,) = ensured({**LEAST, "preset": "small", "kv_cache_gib": 1}, presets=presets)
+    assert "--kv-cache-memory-bytes 1073741824" in " ".join(engine.words)
+
+
+def test_a_name_of_the_manifest_becomes_its_path() -> None:
+    models = [{"name": "m", "revision": "b" * 40, "files": []}]
+    (engine,) = ensured({**LEAST, "model": "m"}, models=models, models_root="/data")
+    assert engine.words[0] == f"/data/m/{'b' * 40}"
+    # A name of the hub has a slash.
+    assert ensured({**LEAST, "model": "me/m"}, models=models)[0].words[0] == "me/m"
+    with pytest.raises(InputError, match=r"engines\[0\]\.model: a name in models_manifest, or a path"):
+        ensured({**LEAST, "model": "mm"}, models=models)
 
 
 def test_certificates_reach_the_unit_as_credentials() -> None:

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which engines does a host have, by what roles publish, and how large is each?
+
+A role publishes in ``meta/engines.yml`` which variable declares them and what their units are called. What an engine
+does not say of its size follows from its preset, from the manifest of models, or is unknown: never a guess.
+
+Private to nusy.dgx_spark: other collections must not import this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import shown
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.parse import SUMMANDS
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import named
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.subject import merged
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.documents import environment
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables, options
+
+FILE = "engines.yml"
+MANIFEST, ROOT = "models_manifest", "models_root"
+# Beside kv_cache_gib they would say the same a second time.
+OF_THE_CACHE = ("config", "context", "sequences", "kv_cache_dtype")
+# What is read of an engine.
+READ = (*SUMMANDS, "model", "projector", "preset", "conflicts", "host", "port", "tls")
+# Of a summand that is text; all others are numbers, flags or mappings.
+TEXTS = ("name", "kv_cache_dtype")
+
+
+def published(
+    owners: Mapping[str, Path], host: Variables, loader: DataLoader, templar: Templar
+) -> Iterator[dict[str, Any]]:
+    """Raises InputError for what nobody could size, and AnsibleError for what cannot be computed."""
+    for folder in owners.values():
+        path = folder / "meta" / FILE
+        if not path.is_file():
+            continue
+        said = loader.load_from_file(str(path), trusted_as_template=True)
+        # Nothing is written: the role declares none, and computing that takes time on every host.
+        if said["variable"] in host.written:
+            there = environment(folder, host, loader, templar)
+            yield from _of_role(folder, said, host.written[said["variable"]], loader, there)
+
+
+def _of_role(
+    folder: Path, said: Mapping[str, Any], written: object, loader: DataLoader, there: Templar
+) -> Iterator[dict[str, Any]]:
+    variable = said["variable"]
+    given = there.template(written) if isinstance(written, str) else written
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Sequence):
+        raise _wrong(variable, "a list of engines", given)
+    presets = loader.load_from_file(str(folder / said["presets"])) if "presets" in said else {}
+    manifest = there.template(trust_as_template(f"{{{{ {MANIFEST} | default([]) }}}}"))
+    root = str(there.template(trust_as_template(f"{{{{ {ROOT} | default('{named.ROOT}') }}}}")))
+    cache = there.template(said.get("kv_cache_gib", 0))
+    words = options(folder)[variable].get("options", {})
+    defaults = {name: word["default"] for name, word in words.items() if "default" in word}
+    for number, entry in enumerate(given):
+        at = f"{variable}[{number}]"
+        one = there.template(entry) if isinstance(entry, str) else entry
+        if isinstance(one, Mapping):
+            # Nothing else is computed: a key that only a vault has is not needed here, and goes nowhere.
+            one = {str(name): there.template(value) for name, value in one.items() if name in READ}
+        if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
+            raise _wrong(at, "a mapping with a name", one)
+        engine = {**defaults, **merged(one, presets)}
+        weights = _weights(engine, said["program"], manifest, root, at)
+        if weights and one.get("weights_gib") is None:
+            # The files themselves: what a preset says was reckoned.
+            engine["weights_gib"] = weights / 2**30
+        if cache and "kv_cache_gib" not in engine and "config" not in engine:
+            engine["kv_cache_gib"] = cache
+        yield _entry(engine, said)
+
+
+def _weights(engine: Mapping[str, Any], program: str, manifest: Sequence[object], root: str, at: str) -> int:
+    """Bytes of the model and of what is loaded beside it; 0 where the manifest does not have all of it."""
+    sizes = []
+    for word in ("model", "projector"):
+        path = str(engine.get(word, ""))
+        if path and not path.startswith("/") and program == "llama.cpp":
+            path = named.gguf(path, manifest, root, f"{at}.{word}")
+        elif path and "/" not in path:
+            path = named.folder(path, manifest, root, f"{at}.{word}")
+        if path:
+            sizes.append(named.weights(path, manifest, root))
+    return sum(sizes) if sizes and all(sizes) else 0
+
+
+def _entry(engine: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """As the budget takes it."""
+    pattern = str(said["unit"])
+    unit = pattern.format(name=engine["name"])
+    sums = {name: _number(name, engine[name]) for name in SUMMANDS if name in engine and name != "name"}
+    if "kv_cache_gib" in sums:
+        sums = {name: value for name, value in sums.items() if name not in OF_THE_CACHE}
+    unknown = [] if "weights_gib" in sums else ["weights_gib"]
+    if not {"kv_cache_gib", "config"} & sums.keys():
+        unknown.append("kv_cache_gib")
+        sums = {name: value for name, value in sums.items() if name not in OF_THE_CACHE}
+    others = [str(other) for other in engine.get("conflicts") or ()]
+    return {
+        "name": unit.removesuffix(".service"),
+        "unit": unit,
+        "program": str(said["program"]),
+        **sums,
+        "conflicts": [other if "." in other else pattern.format(name=other) for other in others],
+        "unknown": unknown,
+        "health": _health(engine),
+    }
+
+
+def _number(name: str, value: Any) -> Any:
+    """Text that a module would take for a number is one here, too."""
+    if isinstance(value, str) and name not in TEXTS:
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value
+
+
+def _health(engine: Mapping[str, Any]) -> str:
+    """Where it says without a key that it has loaded; over TLS the load guard has nothing to log in with."""
+    if engine.get("tls"):
+        return ""
+    host = str(engine.get("host") or "127.0.0.1")
+    return f"http://{f'[{host}]' if ':' in host else host}:{engine.get('port')}/health"
+
+
+def _wrong(at: str, wanted: str, found: object) -> InputError:
+    why = "an engine that nobody sizes would not be in the budget of memory"
+    return InputError("memory.bad_engine", wanted=f"{at}: {wanted}", found=shown(found), why=why, fix=f"correct {at}")
