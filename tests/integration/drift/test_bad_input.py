@@ -14,9 +14,9 @@ import yaml
 from conftest import ROOT, ansible_playbook, validated
 
 PREFLIGHT = "nusy.dgx_spark.preflight"
-# Two engines that fit into 40 GiB one at a time.
+# Two engines that fit into 50 GiB one at a time.
 TWO = f"""\
-memory_guard_total_gib: 40
+memory_guard_total_gib: 50
 models_manifest:
   - name: b
     repository: a/b
@@ -66,7 +66,7 @@ JUDGED = {
         "-120.00 GiB  big: weights",
     ),
     # Declared once, for the role that runs it, and its weights nowhere but in the manifest.
-    "together": (TWO, "engines that fit into 40 GiB", "-20.00 GiB  llama@b: weights"),
+    "together": (TWO, "engines that fit into 50 GiB", "-20.00 GiB  llama@b: weights"),
     "unsized": (
         "vllm_engines: [{name: a, model: /srv/a, port: 8000, weights_gib: -1, kv_cache_gib: 4}]",
         "engines[0].weights_gib: a number of GiB",

@@ -104,6 +104,7 @@ def test_the_unit_has_the_gpu_and_its_caches_and_no_other_place() -> None:
 )
 def test_what_no_unit_could_be_made_of_is_refused(engines: list[dict[str, Any]], said: str) -> None:
     params = {"presets": PRESETS, "options": OPTIONS, "release": "0.27.1", "user": "nusy", "writes": []}
+    params |= {"models": [], "models_root": "/srv/models"}
     with pytest.raises(InputError) as caught:
         subject.ensure_vllm({**params, "engines": [{**dict.fromkeys(subject.ENGINE), **one} for one in engines]})
     assert said in str(caught.value)
