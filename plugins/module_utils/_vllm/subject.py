@@ -93,6 +93,15 @@ def ensure_vllm(params: Mapping[str, Any]) -> Composed:
         options = from_data(params["options"])
     except ValueError as error:
         raise _wrong("options", "what tests/tools/vllm_options.py writes", str(error)) from error
+    if params["engines"] and not options:
+        raise InputError(
+            "vllm.unknown_release",
+            wanted=f"the options of vLLM {params['release'] or 'as it is installed'}, to hold engines against them",
+            found="none are known",
+            why="what it does not take would be noticed after the engine that serves now was stopped",
+            fix="declare vllm_release as one of the sets of role vllm_venv, in quotes; or write its options "
+            "with tests/tools/vllm_options.py, and name the file in vllm_options_file",
+        )
     given = [
         _found(merged(one, params["presets"]), params["models"], params["models_root"], f"engines[{number}]")
         for number, one in enumerate(params["engines"])

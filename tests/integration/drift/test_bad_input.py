@@ -58,6 +58,11 @@ JUDGED = {
         "One service for tcp port 8080",
         "launchers/llama (tcp 8080 of loopback, by launchers_launchers, at",
     ),
+    "release": (
+        "vllm_release: '9.9'\nvllm_engines: [{name: main, model: /m, port: 8000}]",
+        "the options of vLLM 9.9",
+        "none are known",
+    ),
     "version": ("cuda_toolchain_version: thirteen", "version: ", "which is in cuda_toolchain_version, at"),
     "budget": (
         "memory_guard_total_gib: 121.69\n"

@@ -111,6 +111,12 @@ def test_what_no_unit_could_be_made_of_is_refused(engines: list[dict[str, Any]],
     assert "two\nlines" not in str(caught.value)
 
 
+def test_without_the_options_of_a_release_nothing_is_held_against_nothing() -> None:
+    with pytest.raises(InputError, match="vllm_options_file"):
+        ensured(LEAST, options={})
+    assert ensured(options={}) == []
+
+
 def test_what_is_not_written_by_the_tool_is_refused() -> None:
     with pytest.raises(InputError):
         ensured(LEAST, options={"host": 1})
