@@ -69,8 +69,10 @@ def readable(place: Path) -> None:
 @contextlib.contextmanager
 def simulated(mounts: list[str]) -> Iterator[list[str]]:
     """The options that lead ansible-playbook to a fresh node."""
-    # Of a run that was killed: nobody else makes one of this name here.
-    nodes.down([NAME])
+    # Of a run that was killed: nobody else makes one of this name here. Where there is none, nothing is touched: who
+    # removes the last node clears up after all of them, and another run may be making the image.
+    if NAME in identity.known():
+        nodes.down([NAME])
     nodes.up([NAME], mounts=mounts, owner=os.getpid())
     try:
         way = PLACE / "node.json"
