@@ -80,7 +80,10 @@ def run(wanted: str) -> bool:
     try:
         chosen = form(wanted, host.doctor(), say)
         (node if chosen == "node" else here).demo(say)
-    except (Ended, host.NodesError, OSError, subprocess.SubprocessError) as error:
+    except host.NodesError as error:
+        say.say(f"the simulated node does not do here: {error}")
+        say.say("the model alone, on this machine: .venv/bin/python tests/demo/demo.py --on here")
+    except (Ended, OSError, subprocess.SubprocessError) as error:
         say.say(f"ended before its end: {error}")
     except KeyboardInterrupt:
         say.say("stopped; what was started is ended")

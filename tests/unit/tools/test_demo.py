@@ -130,6 +130,21 @@ def test_a_key_in_what_is_left_is_an_error(demo: ModuleType, say: object, tmp_pa
         say.hold_back("open-sesame")
 
 
+def test_where_a_node_fails_the_other_form_is_named_and_the_run_is_no_success(
+    demo: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_say: object) -> None:
+        raise demo.host.NodesError("no cgroup for it")
+
+    monkeypatch.setattr(demo, "ROOT", tmp_path)
+    monkeypatch.setattr(demo, "PLACE", tmp_path)
+    monkeypatch.setattr(demo.host, "doctor", list)
+    monkeypatch.setattr(demo.node, "demo", fails)
+    assert demo.run("") is False
+    said = capsys.readouterr().out
+    assert "no cgroup for it" in said and "demo.py --on here" in said
+
+
 def test_two_at_once_do_not_write_the_same_folder(demo: ModuleType, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(demo, "PLACE", tmp_path)
     monkeypatch.setattr(demo, "REPORT", tmp_path / "report.json")
