@@ -40,6 +40,32 @@ def test_a_preset_fits_and_is_what_vllm_takes(name: str) -> None:
     assert list(arguments.problems(engine, options, RELEASE, name)) == []
 
 
+# What config.json says besides, where weights are reckoned: width, words, width inside, experts; and how many bytes a
+# weight has that is neither of the embedding nor of the output.
+FOUR_BITS = 0.5 + 2 / 128
+SHAPES = {
+    "mistral-7b": (4096, 32768, 14336, 1, 2),
+    "qwen3-30b-a3b-fp8": (2048, 151936, 768, 128, 1),
+    "llama-3.3-70b-w4a16": (8192, 128256, 28672, 1, FOUR_BITS),
+    "llama-3.3-70b-bf16": (8192, 128256, 28672, 1, 2),
+    "qwen3-235b-a22b-int4": (4096, 151936, 1536, 128, FOUR_BITS),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_weights_are_what_the_shape_of_the_model_comes_to(name: str) -> None:
+    width, words, inside, experts, size = SHAPES[name]
+    config = PRESETS[name]["config"]
+    heads = 2 * (config["num_attention_heads"] + config["num_key_value_heads"]) * config["head_dim"]
+    layer = width * (heads + 3 * inside * experts + (experts if experts > 1 else 0))
+    found = (4 * words * width + config["num_hidden_layers"] * layer * size) / presets.GIB
+    assert abs(found - PRESETS[name]["weights_gib"]) < 0.15
+
+
+def test_all_others_have_the_size_that_was_published() -> None:
+    assert set(PRESETS) - set(SHAPES) == {"gpt-oss-120b", "gpt-oss-120b-long"}
+
+
 def test_a_preset_that_is_too_large_would_be_found() -> None:
     large = {**PRESETS["gpt-oss-120b"], "sequences": 64}
     assert not presets.reckoned("large", large)["fits"]
