@@ -69,6 +69,9 @@ def _of_role(
             one = {str(name): there.template(value) for name, value in one.items() if name in READ}
         if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
             raise _wrong(at, "a mapping with a name", one)
+        for word, kind, wanted in (("preset", str, "the name of one"), ("conflicts", list, "a list of names")):
+            if not isinstance(one.get(word), (kind, type(None))):
+                raise _wrong(f"{at}.{word}", wanted, one[word])
         engine = {**defaults, **merged(one, presets)}
         weights = _weights(engine, said["program"], manifest, root, at)
         if weights and one.get("weights_gib") is None:

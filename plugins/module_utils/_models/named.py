@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -81,18 +82,17 @@ def _loaded(files: Mapping[str, int]) -> int:
 
 
 def _entries(manifest: Sequence[object]) -> Iterator[Mapping[str, Any]]:
-    for one in manifest:
+    # Judged here as well as by role models: others read it first.
+    for one in manifest if isinstance(manifest, (list, tuple)) else ():
         if isinstance(one, Mapping) and isinstance(one.get("name"), str) and isinstance(one.get("revision"), str):
             yield one
 
 
 def _files(entry: Mapping[str, Any]) -> dict[str, int]:
-    found = {}
-    for one in entry.get("files") or ():
-        size = one.get("size") if isinstance(one, Mapping) else None
-        if isinstance(size, (int, str)) and str(size).isdigit():
-            found[str(one["path"])] = int(size)
-    return found
+    files = entry.get("files")
+    given = [one for one in files if isinstance(one, Mapping)] if isinstance(files, (list, tuple)) else []
+    sizes = {str(one.get("path", "")): str(one.get("size")) for one in given}
+    return {path: int(size) for path, size in sizes.items() if path and re.fullmatch(r"[0-9]{1,16}", size)}
 
 
 def _wrong(name: str, known: Sequence[str], at: str) -> InputError:

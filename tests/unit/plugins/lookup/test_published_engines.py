@@ -121,6 +121,14 @@ def test_no_key_is_computed_or_handed_on() -> None:
             {"vllm_engines": [{"name": "main", "model": "mm", "port": 1}], "models_manifest": MANIFEST},
             r"vllm_engines\[0\]\.model: a name in models_manifest",
         ),
+        (
+            {"vllm_engines": [{"name": "x", "model": "/m", "conflicts": "y"}]},
+            r"vllm_engines\[0\]\.conflicts: a list of names",
+        ),
+        (
+            {"vllm_engines": [{"name": "x", "model": "/m", "preset": ["y"]}]},
+            r"vllm_engines\[0\]\.preset: the name of one",
+        ),
     ],
 )
 def test_what_cannot_be_sized_is_an_error(variables: dict[str, Any], said: str) -> None:

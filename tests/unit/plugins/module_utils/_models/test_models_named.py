@@ -78,3 +78,17 @@ def test_which_of_several_files_is_not_guessed(name: str, fix: str) -> None:
 )
 def test_the_weights_of_a_path_are_those_of_its_files(path: str, size: int) -> None:
     assert named.weights(path, MANIFEST, ROOT) == size
+
+
+@pytest.mark.parametrize(
+    "files", [5, "x", [5], [{"size": 5}], [{"path": "model.safetensors", "size": "²"}], [{"path": "x", "size": True}]]
+)
+def test_of_files_that_are_none_nothing_is_known(files: object) -> None:
+    manifest = [{**model("odd"), "files": files}]
+    assert named.weights(f"{ROOT}/odd/{REVISION}", manifest, ROOT) == 0
+
+
+@pytest.mark.parametrize("manifest", [None, 5, "x", {"a": 1}, [5], [{}]])
+def test_a_manifest_that_is_none_has_no_names(manifest: object) -> None:
+    with pytest.raises(InputError, match="models_manifest is empty"):
+        named.folder("m", manifest, ROOT, "engines[0].model")  # type: ignore[arg-type]
