@@ -60,6 +60,7 @@ PROBE, PROBED = "nusy.dgx_spark.inference_probe", "plugins/module_utils/_inferen
 # Modules that judge the controls of their role themselves, and where these are listed.
 JUDGES = {
     "nusy.dgx_spark.access": "plugins/module_utils/_access/model.py",
+    "nusy.dgx_spark.endpoints_probe": "plugins/module_utils/_engines/probes.py",
     "nusy.dgx_spark.cuda_toolchain": "plugins/module_utils/_cuda/model.py",
     "nusy.dgx_spark.kernel_tuning": "plugins/module_utils/_tuning/model.py",
     "nusy.dgx_spark.launchers": "plugins/module_utils/_suite/model.py",

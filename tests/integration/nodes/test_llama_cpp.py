@@ -20,7 +20,7 @@ import test_runtime_roles as stand_ins
 import testing
 import tiny_gguf
 
-ROLES = ("llama_cpp",)
+ROLES = ("llama_cpp", "probe")
 UNIT = "llama@swarm.service"
 DROPIN = f"/etc/systemd/system/{UNIT}.d/engine.conf"
 KEY_FILE = f"/etc/nusy/credentials/{UNIT}/api-key"
@@ -69,9 +69,12 @@ class Llama:
     def __init__(self, machine: Any, directory: Any) -> None:
         self.machine, self.directory = machine, directory
 
-    def run(self, *declared: dict[str, Any], check: bool = False) -> Any:
-        play = {"hosts": "all", "gather_facts": False, "roles": ["nusy.dgx_spark.llama_cpp"]}
-        extra = {"llama_cpp_engines": list(declared)}
+    def run(
+        self, *declared: dict[str, Any], check: bool = False, roles: tuple[str, ...] = ("llama_cpp",), **more: Any
+    ) -> Any:
+        play = {"hosts": "all", "gather_facts": False, "roles": [f"nusy.dgx_spark.{role}" for role in roles]}
+        # Weights of chance cannot add.
+        extra = {"llama_cpp_engines": list(declared), "probe_expected": "", **more}
         return testing.ansible_playbook([play], [self.machine], self.directory, check=check, become=True, extra=extra)
 
     def result(self, *declared: dict[str, Any], check: bool = False) -> dict[str, Any]:
@@ -154,6 +157,35 @@ def test_twelve_at_once_get_their_tokens(llama):
     assert slowest < 6
 
 
+def asked(done: Any) -> dict[str, dict[str, Any]]:
+    (entry,) = done.of(action="endpoints_probe")
+    return {one["id"]: one for one in entry["result"]["controls"]}
+
+
+@pytest.mark.breaks("probe/endpoint", "probe/access", "probe/answers", "probe/speed")
+def test_a_report_asks_every_engine_and_a_real_run_stops_where_one_is_not_right(llama):
+    probe = ("probe",)
+    done = llama.run(SWARM, SPARE, roles=probe).assert_ok()
+    fine = asked(done)
+    assert {one["state"] for one in fine.values()} == {"in_sync", "not_selected"} and not done.changed
+    assert fine["probe/speed"]["reason"] == "no sessions are asked for"
+    twelve = llama.run(SWARM, SPARE, roles=probe, probe_sessions=12, probe_tokens=4).assert_ok()
+    assert asked(twelve)["probe/speed"]["state"] == "in_sync" and KEY not in twelve.stdout
+    # Another name, an engine without a lock, an answer that nobody gives, and a promise that nobody keeps.
+    unlocked = {**SPARE, "api_key": KEY}
+    for declared, more, name, said in (
+        ([{**SWARM, "served_name": "another"}], {}, "probe/endpoint", "no_model"),
+        ([SWARM, unlocked], {}, "probe/access", "open"),
+        ([SWARM], {"probe_expected": "certainly not this"}, "probe/answers", "wrong_answer"),
+        ([SWARM], {"probe_sessions": 2, "probe_slo": {"p95": 0.0001}}, "probe/speed", "slow"),
+    ):
+        checked = llama.run(*declared, check=True, roles=probe, **more).assert_ok()
+        assert asked(checked)[name]["state"] == "drifted" and said in json.dumps(asked(checked)[name]["before"])
+        real = llama.run(*declared, roles=probe, **more)
+        assert real.rc and "What to do" in real.stdout and KEY not in real.stdout
+    assert llama.run({**SWARM, "port": 8099, "enabled": False}, roles=probe).assert_ok()
+
+
 @pytest.mark.breaks(*DAMAGE)
 def test_everything_that_is_broken_by_hand_is_named_and_mended(llama):
     assert llama.result(SWARM)["changed"]  # the spare one is declared no more
@@ -163,7 +195,7 @@ def test_everything_that_is_broken_by_hand_is_named_and_mended(llama):
     llama.run(SWARM).assert_ok()
     assert llama.answers()
     before = calls.as_root(llama.machine.name)
-    clean = llama.run(SWARM, check=True)
+    clean = llama.run(SWARM, check=True, roles=ROLES)
     calls.keep_the_promise(clean, llama.machine, ROLES, calls.as_root(llama.machine.name) - before)
     (entry,) = clean.of(host=llama.machine.name, action="llama_cpp")
     assert {one["state"] for one in entry["result"]["controls"]} == {"in_sync"}

@@ -55,8 +55,10 @@ def site(rings, tmp_path_factory):
 
 @pytest.fixture
 def update(site, rings, ansible_playbook):
-    def run(*named, **options):
+    def run(*named, engines=(), **options):
         extra = {
+            "llama_cpp_engines": list(engines),
+            "updates_engines_wait": 1,
             "updates_confirm": [rings[ring].name for ring in named],
             # A container has no kernel of its own to boot: tests/integration/machines.
             "updates_skip_controls": ["updates/booted"],
@@ -117,6 +119,10 @@ def test_what_was_cut_off_is_finished_and_the_rest_follows(update, rings):
     assert drifted(done, rings["wave1"]) == {"updates/dpkg"} and drifted(done, rings["pilot"]) == set()
     assert "demo" in control(done, rings["wave1"], "dpkg")["before"]["what dpkg has begun"]
     assert drifted(done, rings["broad"]) == {"updates/packages"}
+    # Upgraded, and of no use to anybody: it stays out of service, and no other host is touched.
+    silent = update("pilot", "wave1", "broad", engines=[{"name": "swarm", "model": "/srv/m.gguf", "port": 8081}])
+    assert silent.rc and "http://127.0.0.1:8081/v1" in silent.stdout and version(rings["wave1"]) == "2.0"
+    assert not rings["wave1"].ok("test", "-e", "/srv/returned") and version(rings["broad"]) == "1.0"
     update("pilot", "wave1", "broad").assert_ok()
     assert {version(machine) for machine in rings.values()} == {"2.0"}
     assert update("pilot", "wave1", "broad").assert_ok().changed == []

@@ -56,7 +56,7 @@ EXTRA = {
 }
 # Roles with a story of their own: test_runtime_roles.py, test_llama_cpp.py, test_vllm.py, test_updates.py,
 # test_access.py, test_nvidia.py, test_models.py.
-ELSEWHERE = ("vllm_runtime", "launchers", "llama_cpp", "vllm", "updates", "access", "nvidia_toolkit", "models")
+ELSEWHERE = ("vllm_runtime", "launchers", "llama_cpp", "vllm", "updates", "access", "nvidia_toolkit", "models", "probe")
 CONTROLS = {
     "prereqs/packages_tools",
     "prereqs/packages_build",

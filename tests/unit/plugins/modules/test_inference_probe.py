@@ -12,18 +12,20 @@ import pytest
 import yaml
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.nusy.dgx_spark.plugins.modules import inference_probe
+from ansible_collections.nusy.dgx_spark.plugins.modules import endpoints_probe, inference_probe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils" / "_inference"))
 
 from endpoints import KEY, MODEL, engine, serving, whole
 
 
-def run(capsys: pytest.CaptureFixture[str], check: bool = False, **arguments: Any) -> dict[str, Any]:
+def run(
+    capsys: pytest.CaptureFixture[str], check: bool = False, module: Any = inference_probe, **arguments: Any
+) -> dict[str, Any]:
     with patch_module_args({**arguments, "_ansible_check_mode": check}):
         basic._ANSIBLE_PROFILE = "legacy"
         with pytest.raises(SystemExit):
-            inference_probe.main()
+            module.main()
     return json.loads(capsys.readouterr().out)  # type: ignore[no-any-return]
 
 
@@ -102,3 +104,17 @@ def test_the_documented_options_are_the_accepted_ones() -> None:
 
     found = yaml.safe_load(inference_probe.DOCUMENTATION)["options"]
     assert documented(found) == accepted(inference_probe.ARGUMENT_SPEC)
+
+
+def test_all_endpoints_of_a_node_and_no_key_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(lambda asked, sock: whole(sock, 401, f"no such key: {asked.headers['authorization']}")) as server:
+        given = [{"name": "vllm@main", "url": f"http://127.0.0.1:{server.port}", "api_key": KEY}]
+        for check in (False, True):
+            result = run(capsys, check, endpoints_probe, endpoints=given, wait=1)
+            assert bool(result.get("failed")) is not check and result["changed"] is False
+            (one,) = result["endpoints"]
+            assert one["name"] == "vllm@main" and one["faults"][0]["kind"] == "key_refused"
+            assert KEY not in json.dumps({**result, "invocation": None})
+            assert KEY not in json.dumps(result.get("invocation", {}))
+    result = run(capsys, False, endpoints_probe)
+    assert {one["state"] for one in result["controls"]} == {"not_selected"} and "failed" not in result
