@@ -48,7 +48,9 @@ options:
     required: true
     suboptions:
       id:
-        description: C(<role>/<control>), as in C(meta/controls.yml) of the role.
+        description:
+          - C(<role>/<control>), as in C(meta/controls.yml) of the role.
+          - C(<role>/file_extra) comes by itself with a declared file. Listed empty, it is there without one.
         type: str
         required: true
       packages:
@@ -521,6 +523,7 @@ options:
       - In a file of fragments the lines of a skipped control stay as they are found, where they
         are found - its lines to the letter, and any line that sets one of its names (what stands
         before the first C(=)) to another value. Missing ones are not added.
+      - With C(<role>/file_extra) lines that nobody declares stay where they are.
     type: list
     elements: str
     default: []

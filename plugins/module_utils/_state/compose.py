@@ -57,12 +57,11 @@ class Composed:
         self._order = tuple(controls)
         self._state = EnsureState(Document(role, ()))
         self._refusal: NodeError | None = None
-        known = [name for name in controls if name != f"{role}/file_extra"]
         for number, name in enumerate(params["skip_controls"]):
-            if name not in known:
+            if name not in controls:
                 raise InputError(
                     "compose.no_such_control",
-                    wanted=f"skip_controls[{number}]: a control of role {role}: {', '.join(known)}",
+                    wanted=f"skip_controls[{number}]: a control of role {role}: {', '.join(controls)}",
                     found=repr(name),
                     why="a misspelt name would skip nothing",
                     fix=f"correct {role}_skip_controls",

@@ -51,12 +51,14 @@ class Part:
 class Whole:
     """A file with all its parts. ``skipped``: lines of fragments that are left as they are found.
 
+    keeps: lines that nobody declared stay as well, since ``<role>/file_extra`` is skipped.
     Secrets are still references, until ``filled`` has put them in.
     """
 
     file: File
     parts: tuple[Part, ...]
     skipped: tuple[str, ...] = ()
+    keeps: bool = False
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -76,18 +78,29 @@ class Whole:
 
     def text(self, found: str | None) -> str:
         """What the file must be, given what it is."""
-        if not self.skipped:
+        if not self.skipped and not self.keeps:
             return "".join(line + "\n" for line in self.lines)
         rest, left = _divide(lines_of(found or ""), self)
+        gone = {line for line, _control in self.file.withdrawn if line not in self.lines}
+        if self.keeps and found is not None and gone.isdisjoint(rest) and _in_order(self.lines, rest):
+            # Of lines that are there more than once another one might be taken for ours, and moved each time.
+            return found
         lines: list[str] = []
         for _tag, i1, i2, j1, j2 in _opcodes(rest, self.lines):
             ours = list(self.lines[j1:j2])
             for index in range(i1, i2):
                 lines += left[index]
-                lines += ours[:1]
-                del ours[:1]
+                if ours:
+                    lines.append(ours.pop(0))
+                elif self.keeps and rest[index] not in gone:
+                    lines.append(rest[index])
             lines += ours
         return "".join(line + "\n" for line in (*lines, *left[len(rest)]))
+
+
+def _in_order(lines: Iterable[str], among: Iterable[str]) -> bool:
+    rest = iter(among)
+    return all(line in rest for line in lines)
 
 
 def _name(line: str) -> str:
@@ -148,9 +161,12 @@ def lines_of(text: str) -> tuple[str, ...]:
     return tuple(text.removesuffix("\n").split("\n")) if text else ()
 
 
-def assemble(declared: Iterable[tuple[str, File]], skipped: Iterable[File] = ()) -> dict[str, Whole]:
+def assemble(
+    declared: Iterable[tuple[str, File]], skipped: Iterable[File] = (), *, keeps: bool = False
+) -> dict[str, Whole]:
     """Put the fragments of each path together, in document order. ``skipped``: files of controls
     that are not selected; of interest where they are part of a file that somebody else writes.
+    keeps: what nobody declared stays.
 
     That parts of one path agree on its attributes is for ``claims`` to see.
     """
@@ -159,10 +175,10 @@ def assemble(declared: Iterable[tuple[str, File]], skipped: Iterable[File] = ())
         part = Part(control, lines_of(file.content))
         earlier = wholes.get(file.path)
         if earlier is None:
-            wholes[file.path] = Whole(file, (part,))
+            wholes[file.path] = Whole(file, (part,), keeps=keeps)
             continue
         merged = replace(earlier.file, sensitive=_strictest(earlier.file, file))
-        wholes[file.path] = Whole(merged, (*earlier.parts, part))
+        wholes[file.path] = replace(earlier, file=merged, parts=(*earlier.parts, part))
     for file in skipped:
         whole = wholes.get(file.path)
         if whole is not None and whole.file.fragment and file.fragment:
@@ -332,6 +348,8 @@ def _judge_lines(whole: Whole, text: str, hidden: bool, sheets: Mapping[str, She
                     before.setdefault(owner_of[j1 + index], []).append(line)
                 else:
                     foreign.append(line)
+    if whole.keeps:
+        foreign = []
     part_key = _part_key(key, whole)
     for control in dict.fromkeys((*(part.control for part in whole.parts), *before)):
         if control in before or control in after:

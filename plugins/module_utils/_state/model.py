@@ -234,6 +234,7 @@ class Document:
     confirmed: victims the operator named in ``<role>_confirm``; see World.allows.
     systems: what it is made for, as ID of os-release, or ID and VERSION_ID; empty: any.
     secrets: name → value; contents refer to them as ``${secret:name}``.
+    extra: there is a verdict on ``<role>/file_extra`` also where no file is declared.
     """
 
     role: str
@@ -243,6 +244,11 @@ class Document:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     install_recommends: bool = False
     systems: tuple[str, ...] = ()
+    extra: bool = False
+
+    @property
+    def file_extra(self) -> str:
+        return f"{self.role}/file_extra"
 
     @property
     def confirm_variable(self) -> str:

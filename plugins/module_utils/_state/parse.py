@@ -172,14 +172,15 @@ def document(params: Mapping[str, Any]) -> Document:
             raise _wrong(f"secrets.{name}", "text", type(value).__name__, "its Python form would become the password")
     # The line end after a reference is the one of the file that has it.
     secrets = {str(name): value.removesuffix("\n") for name, value in params["secrets"].items()}
-    controls = tuple(_control(entry, f"controls[{i}]", role) for i, entry in enumerate(params["controls"]))
-    ids = [control.id for control in controls]
+    declared = tuple(_control(entry, f"controls[{i}]", role) for i, entry in enumerate(params["controls"]))
+    controls = tuple(control for control in declared if control.id != f"{role}/file_extra")
+    ids = [control.id for control in declared]
     for i, name in enumerate(ids):
         if name in ids[:i]:
             raise _wrong(f"controls[{i}].id", "an id used once", name, "two verdicts would share one name")
     for i, name in enumerate(params["skip_controls"]):
-        if name not in ids:
-            known = f"a control of role {role}: {', '.join(ids)}"
+        if name not in (*ids, f"{role}/file_extra"):
+            known = f"a control of role {role}: {', '.join(dict.fromkeys((*ids, f'{role}/file_extra')))}"
             raise _wrong(f"skip_controls[{i}]", known, name, "a misspelt name would skip nothing")
     for name, value in secrets.items():
         if value and any(value in text for text in (role, *ids)):
@@ -195,13 +196,14 @@ def document(params: Mapping[str, Any]) -> Document:
         secrets=secrets,
         install_recommends=params["install_recommends"],
         systems=tuple(params["systems"]),
+        extra=len(controls) < len(declared),
     )
 
 
 def _control(entry: Mapping[str, Any], at: str, role: str) -> ControlSpec:
     name = _match(CONTROL, entry["id"], f"{at}.id", "<role>/<control> in snake_case")
-    if name == f"{role}/file_extra":
-        raise _wrong(f"{at}.id", "another name", name, "ensure_state reports undeclared lines under this one")
+    if name == f"{role}/file_extra" and any(value for option, value in entry.items() if option != "id"):
+        raise _wrong(f"{at}.id", "nothing else beside it", name, "ensure_state reports undeclared lines under this one")
     if not name.startswith(f"{role}/"):
         raise _wrong(f"{at}.id", f"{role}/<control>", name, "the report attributes a control by its role")
 

@@ -51,6 +51,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     World,
 )
 
+NOTHING = "nothing is declared for it"
 TAKES = ("write_file", "set_attributes", "make_directory", "make_link")
 WRITES = ("write_file", "change_setting", "remove_file", "make_link", "move_aside")
 
@@ -93,6 +94,7 @@ class EnsureState:
         self._wholes = files.assemble(
             ((control, file) for control, owned in self._files.items() for file in owned),
             (file for c in document.controls if c.id in document.skipped for file in claims.files_of(c, document.role)),
+            keeps=document.file_extra in document.skipped,
         )
         self._started = starts.Units(document.role, self._units, frozenset(self._wholes))
 
@@ -163,12 +165,12 @@ class EnsureState:
         return Plan(tuple(self._not_looked_at(self._unfit))) if self._unfit else self.judge(self.observe(reader))
 
     def _not_looked_at(self, why: str) -> Iterator[Control]:
-        for control in self.document.controls:
-            skipped = control.id in self.document.skipped
-            reason = f"named in {self.document.role}_skip_controls" if skipped else why
-            yield Control(control.id, "not_selected" if skipped else "unknown", reason=reason)
-        if self._wholes:
-            yield Control(f"{self.document.role}/file_extra", "unknown", reason=why)
+        document = self.document
+        extra = [document.file_extra] if self._wholes or document.extra else []
+        for name in (*(control.id for control in document.controls), *extra):
+            skipped = name in document.skipped
+            reason = f"named in {document.role}_skip_controls" if skipped else why
+            yield Control(name, "not_selected" if skipped else "unknown", reason=reason)
 
     def judge(self, seen: Seen) -> Plan:
         """Pure: from what was declared and what was found to verdicts and steps."""
@@ -181,7 +183,7 @@ class EnsureState:
             closed=frozenset(d.path for d in self._directories.values() if not d.mode & 0o001),
         )
         sheets = {control.id: Sheet(control.id) for control in document.selected}
-        extra = Sheet(f"{document.role}/file_extra")
+        extra = Sheet(document.file_extra)
         planned: set[str] = set()
         for control in document.selected:
             self._judge_control(control, seen, world, sheets, extra, planned)
@@ -199,8 +201,12 @@ class EnsureState:
         _clear(world, document.confirm_variable)
         steps = [*(s for sheet in (*sheets.values(), extra) for s in sheet.steps), *_once(ending)]
         controls = [self._verdict(control, sheets.get(control.id), seen.record, world) for control in document.controls]
-        if self._wholes:
+        if document.file_extra in document.skipped:
+            controls.append(self._verdict(ControlSpec(extra.control), None, seen.record, world))
+        elif self._wholes:
             controls.append(self._verdict(ControlSpec(extra.control), extra, seen.record, world))
+        elif document.extra:
+            controls.append(Control(extra.control, "not_selected", reason=NOTHING))
         refused = [reason for sheet in sheets.values() for reason in sheet.refusals]
         told = {"refused": refused, "unused_confirm": world.unused}
         facts = {name: found for name, found in told.items() if found}
@@ -262,7 +268,7 @@ class EnsureState:
             return Control(control.id, "not_selected", reason=f"named in {self.document.role}_skip_controls")
         if control.asks_nothing and control.id in self._files:
             # Nothing was looked at, so nothing is fine.
-            return Control(control.id, "not_selected", reason="nothing is declared for it")
+            return Control(control.id, "not_selected", reason=NOTHING)
         victims = ", ".join(world.spelled(kind, name) for kind, name in sheet.victims)
         named = [f"{self.document.confirm_variable}: [{victims}]"] if victims else []
         blocked_by = "; ".join(unique([*named, *sheet.blocked]))

@@ -104,6 +104,11 @@ def test_another_definition_restarts_its_worker_alone(story):
     assert "1024" in story.ask("architect")["argv"]
 
 
+def test_without_workers_nothing_is_asked_and_nothing_is_unknown(story):
+    story.workers.clear()
+    assert {one["state"] for one in story.run(check=True)["controls"]} == {"not_selected"}
+
+
 def own(plan: list[str]) -> set[str]:
     """Without what the package brings, which was installed in between."""
     return {step for step in plan if not step.startswith(("install_packages", "make_parent"))}

@@ -101,7 +101,16 @@ def test_a_system_that_cannot_have_it_is_unknown_and_a_run_refuses():
     assert node.effects == []
 
 
-@pytest.mark.parametrize("name", ["demo/lvel", "demo/file_extra"])
+def test_lines_that_nobody_declared_are_left_where_that_is_asked_for():
+    node, subject = FakeNode(), composed()
+    converge(subject, subject.plan(node), node, node)
+    node.put("/etc/demo", "seen\nrogue\n")
+    assert states(composed().plan(node))["demo/file_extra"] == "drifted"
+    plan = composed(skip=["demo/file_extra"]).plan(node)
+    assert states(plan)["demo/file_extra"] == "not_selected" and not plan.changed
+
+
+@pytest.mark.parametrize("name", ["demo/lvel", "other/file_extra"])
 def test_a_name_that_skips_nothing_is_refused(name):
     with pytest.raises(InputError) as caught:
         composed(skip=[name])

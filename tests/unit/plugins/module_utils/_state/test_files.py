@@ -262,6 +262,53 @@ def test_whatever_is_found_one_run_is_enough_and_no_skipped_line_is_lost(seed):
 
 
 @pytest.mark.parametrize(
+    ("found", "drifted", "text"),
+    [
+        ("rogue = 1\nfirst = 1\n\nsecond = 1\nlast", set(), None),
+        ("first = 1\nrogue = 1\n", {"second"}, "first = 1\nsecond = 1\n"),
+        ("first = 1\nrogue = 1\nother = 1\n", {"second"}, "first = 1\nsecond = 1\nother = 1\n"),
+        ("rogue = 1\nfirst = 1\nsecond = 2\n", {"second"}, "rogue = 1\nfirst = 1\nsecond = 1\n"),
+        ("second = 1\nfirst = 1\n", {"first"}, "first = 1\nsecond = 1\nfirst = 1\n"),
+    ],
+)
+def test_lines_that_nobody_declared_stay_where_that_is_asked_for(found, drifted, text):
+    node = bare()
+    node.put(SHARED, found)
+    plan = apply(node, FIRST, SECOND, skip_controls=["demo/file_extra"], confirm=[SHARED])
+    assert {name for name, state in states(plan).items() if state == "drifted"} == {f"demo/{n}" for n in drifted}
+    extra = verdict(plan, "demo/file_extra")
+    assert (extra.state, extra.reason) == ("not_selected", "named in demo_skip_controls")
+    assert node.files[SHARED].text == (found if text is None else text)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_is_found_one_run_is_enough_where_undeclared_lines_stay(seed):
+    chance = random.Random(seed)
+    alphabet = ["a = 1", "a = 2", "b = 1", "", "# note"]
+
+    def some(most: int) -> list[str]:
+        return [chance.choice(alphabet) for _ in range(chance.randint(0, most))]
+
+    withdrawn = tuple((line, "demo/a") for line in some(1))
+    whole = files.Whole(
+        File(SHARED, withdrawn=withdrawn), (files.Part("demo/a", tuple(some(4))),), tuple(some(1)), keeps=True
+    )
+    found = "".join(f"{line}\n" for line in some(8))
+    once = whole.text(found)
+    assert whole.text(once) == once
+    assert files._in_order(whole.lines, files.lines_of(once))
+    gone = {line for line, _control in withdrawn} - set(whole.lines)
+    # Of a skipped control is every line that sets one of its names.
+    assert whole.skipped or gone.isdisjoint(files.lines_of(once))
+
+
+def test_nothing_declared_has_nothing_extra_and_says_so():
+    plan = apply(bare(), {"id": "demo/a"}, {"id": "demo/file_extra"})
+    assert {(one.state, one.reason) for one in plan.controls} == {("not_selected", "nothing is declared for it")}
+    assert "demo/file_extra" not in states(apply(bare(), {"id": "demo/a"}))
+
+
+@pytest.mark.parametrize(
     ("found", "wanted"),
     [
         ("".join(f"line {i % 7}\n" for i in range(4000)), "".join(f"line {i % 7 + 1}\n" for i in range(4000))),

@@ -401,7 +401,7 @@ def test_unloading_a_module_needs_its_name():
         ({"id": "demo/x", "sysctls": [{"name": "net/../../x", "value": "1"}]}, "controls[0].sysctls[0].name"),
         ({"id": "demo/x", "links": [{"path": "/a", "target": ""}]}, "controls[0].links[0].target"),
         ({"id": "demo/x", "absent_packages": ["jq=1.6"]}, "controls[0].absent_packages[0]"),
-        ({"id": "demo/file_extra"}, "controls[0].id"),
+        ({"id": "demo/file_extra", "packages": ["jq"]}, "controls[0].id"),
         ({"id": "demo/x", "files": [{"path": "/a", "content": "${secret:gone}"}]}, "secrets.gone"),
         ({"id": "demo/x", "files": [{"path": "/a", "validate": ["sshd", "-t"]}]}, "controls[0].files[0].validate"),
         ({"id": "demo/x", "units": [{"name": "chrony"}]}, "controls[0].units[0].name"),

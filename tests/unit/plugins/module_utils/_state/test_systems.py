@@ -46,6 +46,8 @@ def test_elsewhere_a_check_knows_nothing_and_a_run_does_nothing(text):
     plan = subject(FILE, skipped, systems=MADE_FOR, skip_controls=["demo/skipped"]).plan(node)
     assert states(plan) == {"demo/file": "unknown", "demo/skipped": "not_selected", "demo/file_extra": "unknown"}
     assert all(control.reason for control in plan.controls) and plan.steps == ()
+    bare_role = subject({"id": "demo/x"}, {"id": "demo/file_extra"}, systems=MADE_FOR).plan(node)
+    assert states(bare_role) == {"demo/x": "unknown", "demo/file_extra": "unknown"}
     with pytest.raises(NodeError) as error:
         apply(node, FILE, systems=MADE_FOR)
     assert error.value.problem.key == "state.unsupported" and node.effects == []
