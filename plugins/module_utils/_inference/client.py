@@ -11,6 +11,7 @@ import errno
 import hmac
 import http.client
 import json
+import os
 import re
 import socket
 import ssl
@@ -249,6 +250,9 @@ def _context(endpoint: Endpoint, *, trusting: bool = False) -> ssl.SSLContext:
 
 
 def _using(path: str, load: Any) -> Any:
+    if os.path.exists(path) and not os.path.isfile(path):
+        # OpenSSL would wait for what comes out of a pipe, and read a device without end.
+        raise Unusable(f"{path}: no regular file")
     try:
         return load()
     except (OSError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import ssl
 import threading
 from collections.abc import Iterator
@@ -266,6 +267,13 @@ def test_who_comes_without_a_certificate(newest: ssl.TLSVersion, authority: Auth
         assert kinds(found) == [("access", "open")]
     with probed(engine(), context, ca=str(authority.ca)) as found:
         assert kinds(found) == [("access", "no_certificate")]
+
+
+def test_a_pipe_is_no_file_to_wait_for(tmp_path: Path, authority: Authority, pair: Pair) -> None:
+    pipe = tmp_path / "ca.pem"
+    os.mkfifo(pipe)
+    with probed(engine(), authority.server(pair), ca=str(pipe)) as found:
+        assert "no regular file" in found.unknown["endpoint"]
 
 
 def test_without_the_files_nothing_is_known(tmp_path: Path, authority: Authority, pair: Pair) -> None:
