@@ -16,6 +16,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._access import fire
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines import texts as engines
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard import parse, texts
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._llama.subject import program as llama
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.subject import program as vllm
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 2.0
@@ -50,7 +51,8 @@ def memory_guard() -> list[Service]:
 def of_engines() -> list[Service]:
     """With a start in the place of the one that each engine brings in its drop-in."""
     started = "\n[Service]\nExecStart=/bin/true\n"
-    return [Service("llama@main.service", engines.template(llama("nusy")) + started)]
+    programs = (llama("nusy"), vllm("nusy", ["/var/lib/nusy/cache", "/opt/nusy/.triton"]))
+    return [Service(f"{one.prefix}@main.service", engines.template(one) + started) for one in programs]
 
 
 # Source that has the text of a service → what it writes.
