@@ -92,7 +92,7 @@ def demo(say: Transcript) -> None:
     say.say(f"server and client of the hub: wheels by the hashes of {LOCK.relative_to(ROOT)}")
     mounts = [f"{wheels(say)}:/srv/wheels", f"{hub(PLACE / 'hub')}:/srv/hub", f"{ROOT}/tests/tools:/srv/tools"]
     if not nodes.image.exists():
-        say.say("the image of nodes is made, once: a minute or two, and 470 MB in build/cache")
+        say.say("the image of nodes is made, once: some minutes, and 470 MB in build/cache")
     with simulated(mounts) as inventory:
         say.say(f"{NAME} is up: {identity.execute(NAME, ['sh', '-c', '. /etc/os-release; echo $PRETTY_NAME']).strip()}"
                 f", {identity.get(NAME).address}, no GPU and no way out")  # fmt: skip
