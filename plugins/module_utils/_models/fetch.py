@@ -141,7 +141,8 @@ class Fetch:
             "--rsh=ssh -o BatchMode=yes -o ConnectTimeout=10", f"{peer}/{self.model.id}/", f"{place}/",
         ]  # fmt: skip
         os.makedirs(place, mode=0o700, exist_ok=True)
-        names = "".join(f"{file.path}\n" for file in wanted)
+        # A name that begins with # or ; would be a remark to rsync.
+        names = "".join(f"./{file.path}\n" for file in wanted)
         limit = seconds_for(sum(file.size for file in wanted))
         done = run_command(argv, timeout=limit, env={"HOME": self.home}, stdin=names, changes=True)
         came = []

@@ -100,7 +100,8 @@ def repositories(tmp_path: Path) -> Path:
         (folder / "original").mkdir(parents=True)
         (folder / "config.json").write_bytes(b'{"model_type": "llama"}' + extra)
         (folder / "original" / "params.json").write_bytes(b"{}")
-        (folder / "empty.txt").write_bytes(b"")
+        # A list for rsync takes that for a remark.
+        (folder / "#empty.txt").write_bytes(b"")
         if not (tmp_path / "weights").exists():
             (tmp_path / "weights").write_bytes(rng.randbytes(SIZE))
         (folder / "model.safetensors").write_bytes((tmp_path / "weights").read_bytes())
