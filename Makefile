@@ -30,6 +30,10 @@ test-matrix: ## The tests under every other Python and ansible-core, Triton and 
 	$(call bootstrap,test)
 	@$(LAYERS) --only newest-python,newest,ptxas-matrix $(ARGS)
 
+test-vllm: ## A real vLLM, on processors, by its unit on a real node (2 GB of packages, once)
+	$(call bootstrap,test)
+	@$(LAYERS) --only vllm $(ARGS)
+
 test-kill: ## Runs cut off in the middle, on real nodes
 	$(call bootstrap,test)
 	@$(LAYERS) --only kill $(ARGS)
@@ -71,4 +75,4 @@ help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: drift test test-matrix test-kill test-arm64 test-roles test-hardening bench layers docs lock clean help
+.PHONY: drift test test-matrix test-vllm test-kill test-arm64 test-roles test-hardening bench layers docs lock clean help

@@ -8,7 +8,8 @@ that can see it. Those with machines of their own run beside the others, on the 
 and so does what only waits.
 A layer whose needs are not met is named and does not count as passed; with CI=true or
 INSTALL=1 missing system packages are installed first, and in CI a layer that could not run
-is a failure. Each layer's output is in build/test-logs, and shown when it fails.
+is a failure, unless no package brings what it lacks (Need.excused). Each layer's output is in
+build/test-logs, and shown when it fails.
 """
 
 from __future__ import annotations
@@ -66,6 +67,14 @@ def nodes() -> tuple[Need, ...]:
             (*host.TOOLS.values(), "debian-archive-keyring"),
         ),
     )
+
+
+def cpu_engine() -> Need:
+    """vLLM's build for processors needs a build of torch that few package indexes have."""
+    sys.path.append(str(ROOT / "tests" / "integration" / "vllm"))
+    import cpu_engine
+
+    return Need("vLLM's build for processors", cpu_engine.missing, excused=True)
 
 
 def machines() -> Need:
@@ -181,6 +190,12 @@ LAYERS = (
         "where no node can run, make demo serves the same model on this machine",
         (python("demo-here", "tests/demo/demo.py", "--on", "here"),),
         (present("tests/demo"),),
+    ),
+    Layer(
+        "vllm",
+        "a real vLLM serves by its unit, lets in who may, survives what kills it and falls back to what answered",
+        (pytest("vllm", "tests/integration/vllm"),),
+        (present("tests/integration/vllm"), *nodes(), cpu_engine(), tool("openssl", "openssl")),
     ),
     Layer(
         "drift-tools",

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run a command under another Python, in an environment made from one lock.
 
-usage: pythons.py (oldest|newest) LOCK -- ARGUMENT …     runs `python ARGUMENT …` there
+usage: pythons.py (oldest|newest|torch) LOCK -- ARGUMENT …     runs `python ARGUMENT …` there
 
 oldest: Python 3.10, the oldest a node may have; outside CI the next one that is there.
 newest: the newest of 3.13 and 3.12.
+torch: Python 3.11, for which the build of torch for processors is locked.
 Environments stand in build/venvs, one for each interpreter and lock, made once.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 UV = ROOT / ".venv" / "bin" / "uv"
-WANTED = {"oldest": ("3.10",), "newest": ("3.13", "3.12")}
+WANTED = {"oldest": ("3.10",), "newest": ("3.13", "3.12"), "torch": ("3.11",)}
 # Whoever has none of the oldest runs those tests all the same. In CI that would hide that nobody did.
 ELSE: dict[str, tuple[str, ...]] = {} if os.environ.get("CI") == "true" else {"oldest": ("3.11", "3.12", "3.13")}
 

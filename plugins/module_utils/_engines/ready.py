@@ -44,6 +44,8 @@ def main(name: str, words: Sequence[str], caller: Mapping[str, str]) -> int:
         problem = _wait(endpoint, given.model, given.seconds, int(caller.get("MAINPID") or 0))
     except (OSError, ValueError, Unusable) as error:
         # Of the files that were named: the key, the certificate.
+        if name == DRAIN:
+            return _unasked(error)
         why, fix = "without it the engine lets nobody in, so nobody knows whether it answers", "correct what it names"
         problem = Problem("engine.unusable", "a key and certificates that can be used", str(error), why, fix)
     if problem is None:
@@ -87,10 +89,14 @@ def _drain(endpoint: Endpoint, seconds: float) -> int:
                 break
             time.sleep(EVERY)
     except (Fault, Unusable) as error:
-        options.say(f"stopped without waiting for requests: {error}")
-        return 0
+        return _unasked(error)
     if busy:
         options.say(f"stopped with {busy} requests under way after {seconds:.0f} s")
+    return 0
+
+
+def _unasked(error: Exception) -> int:
+    options.say(f"stopped without waiting for requests: {error}")
     return 0
 
 
@@ -107,8 +113,9 @@ def _lives(process: int) -> bool:
 
 def _endpoint(given: Namespace, caller: Mapping[str, str]) -> Endpoint:
     folder, key = caller.get("CREDENTIALS_DIRECTORY", ""), ""
-    if folder:
-        with contextlib.suppress(FileNotFoundError), open(f"{folder}/{API_KEY}", encoding="utf-8") as handle:
+    path = given.key_file or (f"{folder}/{API_KEY}" if folder else "")
+    if path:
+        with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as handle:
             key = handle.read().strip()
     return Endpoint(
         given.host,
@@ -133,11 +140,12 @@ def fingerprint(path: str) -> str:
 
 def _options(name: str, words: Sequence[str]) -> Namespace:
     what = "Wait until an engine answers." if name == READY else "Wait until no request is under way."
-    parser: ArgumentParser = options.Parser(name, f"{what} The key is the credential api-key of the unit.")
+    parser: ArgumentParser = options.Parser(name, what)
     parser.add_argument("--host", type=options.address, default="127.0.0.1", help="address that it listens on")
     parser.add_argument("--port", type=options.port, required=True, help="port that it listens on")
     parser.add_argument("--model", type=options.text, required=name == READY, help="name that clients use")
     parser.add_argument("--seconds", type=options.positive, required=True, help="the longest time")
+    parser.add_argument("--key-file", default="", help="its key, default: the credential api-key of the unit")
     parser.add_argument("--server-certificate", default="", help="it speaks TLS, with this certificate (PEM)")
     parser.add_argument("--certificate", default="", help="one that it lets in (PEM), with --private-key")
     parser.add_argument("--private-key", default="", help="of --certificate")

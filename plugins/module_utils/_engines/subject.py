@@ -35,6 +35,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.units import
 ANSWER_SECONDS = 15.0
 METRICS_SECONDS = 5.0
 NONE = "no engine is declared"
+# Of a unit: between an end and the next start, which systemd calls activating as well.
+FAILED = "auto-restart"
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,9 @@ def _answers(engine: Engine, program: Program, states: Mapping[str, str], reader
     name, wanted, state = f"engine {engine.name}", f"{engine.served} answers", states.get(unit, "")
     if not engine.enabled:
         return Assertion(name, "in_sync", "not wanted", "not wanted")
+    if state == FAILED:
+        reason = f"{unit} ended, and waits to be started again"
+        return Assertion(name, "drifted", state, wanted, reason, f"look at: journalctl -u {unit}")
     if state == "activating":
         return Assertion(name, "unknown", "", wanted, f"{unit} is starting: it loads its model")
     if state != "active":
@@ -233,9 +238,11 @@ def _others(program: Program, engines: Sequence[Engine], reader: Reader) -> Iter
 def _states(units: Sequence[str], reader: Reader) -> dict[str, str]:
     if not units:
         return {}
-    argv = [SYSTEMCTL, "show", "--no-pager", "--property=Id,ActiveState", "--", *units]
+    argv = [SYSTEMCTL, "show", "--no-pager", "--property=Id,ActiveState,SubState", "--", *units]
     blocks = parse_show(reader.run(argv, timeout=30).out)
-    return {block.get("Id", ""): block.get("ActiveState", "") for block in blocks}
+    # Or auto-restart-queued.
+    ended = [block.get("Id", "") for block in blocks if block.get("SubState", "").startswith(FAILED)]
+    return {**{block.get("Id", ""): block.get("ActiveState", "") for block in blocks}, **dict.fromkeys(ended, FAILED)}
 
 
 def _told(engine: Engine, program: Program) -> dict[str, object]:

@@ -108,8 +108,12 @@ def dropin(engine: Engine, program: Program) -> str:
     lines += ["[Service]", f"ExecStart={command_line([f'{LIBEXEC}/{program.launcher}', *engine.words])}"]
     lines += [f"ExecStartPost={command_line([f'{LIBEXEC}/{READY}', *asked, *ready])}"]
     if engine.drain_seconds:
-        drained = ["--seconds", str(engine.drain_seconds)]
-        lines += [f"ExecStop={command_line([f'{LIBEXEC}/{DRAIN}', *asked, *drained])}"]
+        # systemd hands credentials to what starts a unit, and not to what stops it. So the files themselves are read,
+        # by root (!) that has no capability and is in the same sandbox.
+        asked = [engine.credentials.get(word.rpartition("/")[2], word) for word in asked]
+        drained = ["--key-file", engine.key_file(program)] if engine.key else []
+        drained += ["--seconds", str(engine.drain_seconds)]
+        lines += [f"ExecStop=!{command_line([f'{LIBEXEC}/{DRAIN}', *asked, *drained])}"]
     lines += [f"TimeoutStartSec={engine.start_seconds + GRACE_SECONDS}"]
     lines += [f"TimeoutStopSec={engine.drain_seconds + GRACE_SECONDS}"]
     lines += [f"LoadCredential={name}:{path}" for name, path in sorted(credentials.items())]

@@ -36,6 +36,10 @@ SETTLE_SECONDS = 1.0
 LONGEST_SECONDS = 86400.0
 # A look at what a start would need, not the start.
 TRIAL_SECONDS = 120.0
+# How much of a log is read, and how much of its end is told.
+LOG_LINES, LAST_LINES = 400, 8
+# What an exception says of itself. Who catches it and gives up says less: "see root cause above".
+_CAUSE = re.compile(r"(?:^|\s)(\w[\w.]*(?:Error|Exception): .+)")
 _LIMITS = ("TimeoutStartUSec", "TimeoutStopUSec")
 # systemd.time(7), as `systemctl show` writes it.
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|min|h|d|w)")
@@ -203,15 +207,22 @@ def _check(done: Completed, unit: str, writer: Writer) -> None:
 
 
 def _fail(wanted: str, found: str, unit: str, writer: Writer) -> NoReturn:
-    log = (
-        writer.run(["/usr/bin/journalctl", "--no-pager", "--quiet", "--lines=8", "--output=cat", f"--unit={unit}"])
-        if unit
-        else None
-    )
     raise NodeError(
         "units.failed",
         wanted=wanted,
-        found=found + (f"; its log ends: {one_line(log.out, 600)}" if log and log.out.strip() else ""),
+        found=found + (_log(unit, writer) if unit else ""),
         why="the service is not in the declared state",
         fix=f"look at: systemctl status {unit}; journalctl -u {unit}" if unit else "look at: systemctl status",
     )
+
+
+def _log(unit: str, writer: Writer) -> str:
+    """Of its last start: the first exception, which is the cause of the others, and the end."""
+    journal = ["/usr/bin/journalctl", "--no-pager", "--quiet", f"--lines={LOG_LINES}", "--output=cat", f"--unit={unit}"]
+    lines = writer.run(journal).out.splitlines()
+    begun = [number for number, line in enumerate(lines) if line.startswith(f"Starting {unit}")]
+    lines = lines[begun[-1] if begun else 0 :]
+    earlier, end = lines[:-LAST_LINES], one_line(" ".join(lines[-LAST_LINES:]), 600)
+    causes = (found[1] for found in map(_CAUSE.search, earlier) if found)
+    cause = one_line(next(causes, ""))
+    return (f"; it said first: {cause}" if cause else "") + (f"; its log ends: {end}" if end else "")

@@ -2,7 +2,7 @@
 """Real engines, started on two nodes by their launchers as units of the service account.
 
 Ray's head and worker join, a worker that is killed is noticed and comes back; llama.cpp answers a request. The
-roles prove both beforehand. vLLM is not run: it takes a GPU, or 3.6 GB.
+roles prove both beforehand. vLLM is in tests/integration/vllm.
 """
 
 from __future__ import annotations

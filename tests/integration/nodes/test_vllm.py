@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Role vllm on a real node: units, credentials, swap and way back, and every control broken by hand.
 
-What the units start is a stand-in that answers as vLLM does and takes a second for it, since the real one takes a
-minute and 3.6 GB. Tests share the node and run in order.
+What the units start is a stand-in that answers as vLLM does and takes a second for it, since the real one, in
+tests/integration/vllm, takes half a minute. Tests share the node and run in order.
 """
 
 from __future__ import annotations

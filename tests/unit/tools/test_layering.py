@@ -87,6 +87,15 @@ def test_what_is_missing_is_named_and_is_a_failure_in_ci(layering: ModuleType) -
     assert (outcome.state, outcome.failed, outcome.why) == ("failed", 1, "a thing is not installed")
 
 
+def test_what_nobody_can_bring_is_named_in_ci_too_and_excuses_nothing_else(layering: ModuleType) -> None:
+    nowhere = layering.Need("a wheel", lambda: "no index has it", excused=True)
+    layer = layering.Layer("a", "x", (python(layering, ""),), (nowhere,))
+    outcome = layering.run_layer(layer, strict=True)
+    assert (outcome.state, outcome.why, outcome.failed) == ("not run", "no index has it", 0)
+    layer = layering.Layer("a", "x", (python(layering, ""),), (nowhere, layering.Need("y", lambda: "no y")))
+    assert layering.run_layer(layer, strict=True).state == "failed"
+
+
 def test_what_could_be_installed_is_named_once_and_only_where_it_is_missing(layering: ModuleType) -> None:
     absent = layering.Need("a", lambda: "a is not installed", ("pkg-b", "pkg-a"))
     there = layering.Need("b", lambda: "", ("pkg-c",))

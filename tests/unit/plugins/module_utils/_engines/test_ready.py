@@ -127,6 +127,20 @@ def test_a_stop_does_not_wait_for_ever_nor_for_one_that_does_not_say(capsys):
     assert "without waiting" in capsys.readouterr().out
 
 
+def test_what_cannot_be_read_is_no_reason_not_to_stop(tmp_path, capsys):
+    words = ["--port", "1", "--seconds", "1", "--server-certificate", str(tmp_path / "none.pem")]
+    assert ready.main(ready.DRAIN, words, {}) == 0
+    assert "stopped without waiting for requests" in capsys.readouterr().out
+
+
+def test_the_key_of_a_stop_comes_from_its_file(tmp_path):
+    (tmp_path / "key").write_text("open-sesame\n")
+    with serving(metrics(0)) as server:
+        words = ["--port", str(server.port), "--seconds", "1", "--key-file", str(tmp_path / "key")]
+        assert ready.main(ready.DRAIN, words, {}) == 0
+    assert server.asked[0].headers["authorization"] == "Bearer open-sesame"
+
+
 def test_a_wrong_option_is_no_fault_of_the_engine():
     with pytest.raises(SystemExit) as ended:
         ready.main(ready.READY, ["--port", "x"], {})

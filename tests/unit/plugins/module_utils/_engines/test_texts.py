@@ -26,7 +26,7 @@ def test_an_engine_is_started_by_its_launcher_and_is_ready_when_it_answers():
     assert said["ExecStartPost"] == [
         "/usr/local/libexec/nusy/engine-ready --host 127.0.0.1 --port 8000 --model main --seconds 600"
     ]
-    assert said["ExecStop"] == ["/usr/local/libexec/nusy/engine-drain --host 127.0.0.1 --port 8000 --seconds 30"]
+    assert said["ExecStop"] == ["!/usr/local/libexec/nusy/engine-drain --host 127.0.0.1 --port 8000 --seconds 30"]
     # systemd has to be more patient than what it waits for.
     assert (said["TimeoutStartSec"], said["TimeoutStopSec"]) == (["660"], ["90"])
     assert not {"LoadCredential", "Conflicts"} & set(said)
@@ -45,6 +45,16 @@ def test_over_tls_it_is_asked_by_its_own_certificate():
     said = lines(Engine("main", (), "main", 8000, tls=tls))
     shown = "--server-certificate /etc/tls/cert.pem --certificate /etc/tls/probe.pem --private-key /etc/tls/probe.key"
     assert shown in said["ExecStartPost"][0] and shown in said["ExecStop"][0]
+
+
+def test_a_stop_reads_the_files_themselves_since_it_is_handed_no_credential():
+    held = "/run/credentials/vllm@main.service"
+    tls = Tls(f"{held}/tls-certificate", f"{held}/tls-client-certificate", f"{held}/tls-client-key")
+    files = {name: f"/etc/tls/{name}.pem" for name in ("tls-certificate", "tls-client-certificate", "tls-client-key")}
+    said = lines(Engine("main", (), "main", 8000, key="open-sesame", tls=tls, credentials=files))
+    assert "/run/credentials" in said["ExecStartPost"][0] and "/run/credentials" not in said["ExecStop"][0]
+    assert "--private-key /etc/tls/tls-client-key.pem" in said["ExecStop"][0]
+    assert "--key-file /etc/nusy/credentials/vllm@main.service/api-key" in said["ExecStop"][0]
 
 
 def test_two_that_exclude_each_other_are_in_one_order_and_in_no_circle():

@@ -128,13 +128,15 @@ class Authority:
         self.folder = folder
         self.ca = folder / "ca.pem"
         self._make("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650",
-                   "-subj", "/CN=test CA", "-keyout", "ca.key", "-out", "ca.pem")  # fmt: skip
+                   "-subj", "/CN=test CA", "-keyout", "ca.key", "-out", "ca.pem",
+                   # Without these two kinds of lines Python 3.13 takes no certificate.
+                   "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
 
     def issue(self, name: str, address: str = "127.0.0.1", *dates: str) -> tuple[Path, Path]:
         """Certificate and key. dates: options of ``openssl x509``."""
         self._make("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
                    "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
-        (self.folder / f"{name}.ext").write_text(f"subjectAltName=IP:{address}\n")
+        (self.folder / f"{name}.ext").write_text(f"subjectAltName=IP:{address}\nauthorityKeyIdentifier=keyid\n")
         self._make("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
                    "-extfile", f"{name}.ext", "-out", f"{name}.pem", *(dates or ("-days", "100")))  # fmt: skip
         return self.folder / f"{name}.pem", self.folder / f"{name}.key"

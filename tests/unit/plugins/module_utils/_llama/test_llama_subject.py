@@ -161,6 +161,13 @@ def test_one_that_loads_is_unknown(node, answers):
     assert states(planned)["answers"] == "unknown" and not planned.steps
 
 
+def test_one_that_ended_and_waits_for_its_next_start_does_not_load(node, answers):
+    apply(node, SWARM)
+    node.units[UNIT] |= {"ActiveState": "activating", "SubState": "auto-restart"}
+    planned = subject(SWARM).plan(node)
+    assert states(planned)["answers"] == "drifted" and "waits to be started again" in of(planned, "answers").reason
+
+
 def test_a_model_that_is_not_there_stops_nothing(node, answers):
     apply(node, SWARM)
     before = node.read(DROPIN)

@@ -43,6 +43,26 @@ def test_a_service_that_dies_at_its_start_is_an_error_with_its_log(after):
     assert error.value.problem.found == "it ended right after its start; its log ends: demo: no such device"
 
 
+def test_the_first_exception_of_its_last_start_is_told_as_well_as_the_end():
+    before = ["Starting demo.service - Demo...", "ValueError: of an earlier start"]
+    said = [
+        "WARNING: this can cause errors like `OSError: Too many open files`",
+        "(Core pid=7) ERROR x.py:1] Traceback:",
+    ]
+    said += ["(Core pid=7) ERROR [x.py:1] RuntimeError: 160 MiB required, 62 MiB free", "ValueError: of who caught it"]
+    node = Dying()
+    node.after = {"ActiveState": "failed"}
+    node.units["demo.service"] = node.unit()
+    lines = [*before, before[0], *said, *["  in x.py"] * 7, "RuntimeError: See root cause above."]
+    node.tool_journalctl = lambda _args: (0, "\n".join(lines), "")
+    ensured = subject(CONTROL)
+    with pytest.raises(NodeError) as error:
+        converge(ensured, ensured.plan(node), node, node)
+    found = error.value.problem.found
+    assert "; it said first: RuntimeError: 160 MiB required, 62 MiB free; its log ends: in x.py" in found
+    assert found.endswith("RuntimeError: See root cause above.") and "earlier" not in found
+
+
 def test_a_service_that_restarts_for_ever_is_not_active():
     node = FakeNode()
     node.units["demo.service"] = node.unit(active="activating", state="enabled") | {"SubState": "auto-restart"}
