@@ -102,6 +102,17 @@ def memory(kv_cache_bytes: int, utilization: float, site: Site) -> Check:
     return Check(name, found, problem, "vLLM refuses to start, or the machine runs out of memory", fix)
 
 
+def loaded(path: str, kv_cache_bytes: int) -> Check:
+    """Whether there is room for a file that is kept in memory whole, and for its cache where somebody says its size."""
+    _total, available = _meminfo()
+    size = os.path.getsize(path)
+    cache = f"{kv_cache_bytes / GIB:.1f} for the KV cache" if kv_cache_bytes else "nobody says what for the KV cache"
+    found = f"{available / GIB:.1f} GiB available, {size / GIB:.1f} for the model, {cache}"
+    problem = "" if available >= size + kv_cache_bytes else found
+    why = "the machine runs out of memory, or reads the model from the disk for every token"
+    return Check("memory", found, problem, why, "stop what uses it, or declare a smaller model, context or cache")
+
+
 def gpu(site: Site, *, shared: bool) -> Check:
     """One engine for one GPU, unless somebody says otherwise: two share its memory and do not know of each other."""
     path = site.paths["NVIDIA_SMI_BIN"]

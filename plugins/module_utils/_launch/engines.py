@@ -255,8 +255,11 @@ def _llama(given: Namespace, site: Site) -> list[str]:
 
 
 def _llama_checks(given: Namespace, site: Site) -> Iterator[Check]:
-    yield conditions.model(given.model, site)
+    found = conditions.model(given.model, site)
+    yield found
     if not given.replacing:
+        if not found.problem:
+            yield conditions.loaded(given.model, given.kv_cache_memory_bytes or 0)
         yield conditions.port(given.host, given.port, "--port")
 
 
@@ -267,6 +270,7 @@ def _add_llama(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=options.port, default=8080, help="port to listen on")
     parser.add_argument("--max-model-len", type=options.positive, default=4096, help="longest context, in tokens")
     parser.add_argument("--max-num-seqs", type=options.positive, default=1, help="requests answered at once")
+    parser.add_argument("--kv-cache-memory-bytes", type=options.positive, help="what its KV cache takes, for the check")
     parser.add_argument("--threads", type=options.positive, help="processors to compute with; default: all")
 
 

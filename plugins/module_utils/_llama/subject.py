@@ -14,6 +14,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import Engine, Program
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.subject import ensure_engines
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.texts import NO_DEVICES
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import parse as memory
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import named
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed
 
@@ -73,6 +74,16 @@ def _found(one: Mapping[str, Any], params: Mapping[str, Any], at: str) -> Mappin
     return {**one, "model": named.gguf(one["model"], params["models"], params["models_root"], at)}
 
 
+def _kept(one: Mapping[str, Any]) -> int:
+    """Bytes of its KV cache, for the check of its launcher; 0 where nobody says. Raises InputError."""
+    said = {name: one[name] for name in ("kv_cache_gib", "config") if one.get(name) is not None}
+    if not said:
+        return 0
+    tokens = {} if "kv_cache_gib" in said else {name: one[name] for name in ("context", "sequences")}
+    engine = {"name": one["name"], "program": "llama.cpp", "weights_gib": 0, **said, **tokens}
+    return memory.plan([engine], 1).engines[0].kv_cache_bytes
+
+
 def _engine(one: Mapping[str, Any], at: str) -> Engine:
     if not (one["model"].startswith("/") and one["model"].endswith(".gguf") and one["model"].isprintable()):
         raise _wrong(f"{at}.model", "the absolute path of a .gguf file", one["model"], "llama.cpp reads nothing else")
@@ -88,6 +99,8 @@ def _engine(one: Mapping[str, Any], at: str) -> Engine:
     served = one["served_name"] or one["name"]
     words = [one["model"], "--host", one["host"], "--port", str(one["port"]), "--served-model-name", served]
     words += ["--max-model-len", str(one["context"]), "--max-num-seqs", str(one["sequences"])]
+    kept = _kept(one)
+    words += ["--kv-cache-memory-bytes", str(kept)] if kept else []
     words += ["--threads", str(one["threads"])] if one["threads"] else []
     return Engine(
         name=one["name"],

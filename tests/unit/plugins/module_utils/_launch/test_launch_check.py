@@ -81,6 +81,19 @@ def test_what_is_broken_is_named_alone_and_nothing_starts(case, node, capsys, mo
     assert f"not started: {name}: " in said and "Why it matters: " in said and "What to do: " in said
 
 
+@pytest.mark.parametrize(("words", "good"), [([], True), (["2"], True), (["99"], True), (["100"], False)])
+def test_llama_is_started_only_where_its_model_and_its_cache_have_room(words, good, node, monkeypatch, capsys):
+    monkeypatch.setattr(conditions, "_meminfo", lambda: (200 << 30, 100 << 30))
+    asked = [word for gib in words for word in ("--kv-cache-memory-bytes", str(int(gib) << 30))]
+    code = main("llama-serve", ["--check", *node.words("llama-serve"), *asked], {})
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one[5:].startswith("memory")]
+    # The file is of four bytes, which is what is too much beside all of it.
+    assert code == (not good) and line.startswith("PASS" if good else "FAIL"), line
+    assert ("100.0 GiB available" in line) and ("nobody says" in line) == (not words)
+    # What runs now still holds it.
+    assert main("llama-serve", ["--check", "--replacing", *node.words("llama-serve"), *asked], {}) == 0
+
+
 def test_a_port_that_is_taken(node, capsys):
     with socket.create_server(("127.0.0.1", node.port)):
         for name in ("vllm-serve", "vllm-node", "llama-serve"):

@@ -230,3 +230,17 @@ def test_what_could_not_run_is_refused(declared, words):
 def test_an_account_that_is_none_is_refused():
     with pytest.raises(InputError, match="user"):
         subject(SWARM, user="a b")
+
+
+def test_its_launcher_is_told_what_its_cache_takes(node, answers):
+    """By the same sum as the budget of memory, and nothing where nobody says it."""
+    figures = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16}
+    apply(node, SWARM)
+    assert "--kv-cache-memory-bytes" not in node.files[DROPIN].text
+    apply(node, {**SWARM, "config": figures, "context": 1024, "sequences": 2})
+    # Two sequences of 1024 tokens and a block, keys and values of two bytes.
+    assert f"--kv-cache-memory-bytes {2 * 2 * (1024 + 64) * 2 * 4 * 16 * 2}\n" in node.files[DROPIN].text
+    apply(node, {**SWARM, "kv_cache_gib": 0.5})
+    assert f"--kv-cache-memory-bytes {1 << 29}\n" in node.files[DROPIN].text
+    with pytest.raises(InputError, match="nothing beside kv_cache_gib"):
+        subject({**SWARM, "kv_cache_gib": 0.5, "config": figures})
