@@ -183,6 +183,20 @@ def test_engines_that_do_not_fit_fail_the_run_with_the_sum_and_what_would():
     assert states(declared(engines=[small]).plan(there))["killer"] == "in_sync"
 
 
+def test_an_engine_that_nobody_sized_makes_the_budget_unknown_and_keeps_its_marks():
+    there = node()
+    dark = {"name": "llama@dark", "unit": "llama@dark.service", "program": "llama.cpp", "kv_cache_gib": 1,
+            "unknown": ["weights_gib"]}  # fmt: skip
+    found = control(declared(published=[dark]).plan(there), "budget")
+    assert found.state == "unknown" and "llama@dark: weights" in found.reason
+    after = applied(there, published=[dark]).plan(there)
+    assert states(after)["budget"] == "unknown" and states(after)["engines"] == "in_sync"
+    # What is known waits for its room; what is too much without the rest is too much.
+    guard = text(there, f"{UNITS}/spark-load-guard@llama@dark.service.d/50-nusy-memory_guard.conf")
+    assert f'--need {3 << 30}"' in guard
+    assert control(declared(published=[{**dark, "kv_cache_gib": 200}]).plan(there), "budget").state == "drifted"
+
+
 SWAPS = "Filename Type Size Used Priority\n/swap.img file 16777216 {used} -2\n"
 
 
