@@ -78,6 +78,27 @@ options:
         type: list
         elements: str
         default: []
+      tls:
+        description: >-
+          Files on the node that root alone need be able to read; they reach the engine as credentials of its unit. The
+          server of the wheel speaks no TLS, so that its launcher stands in front of it, in the same process.
+        type: dict
+        suboptions:
+          certificate:
+            description: What clients are shown, in PEM.
+            type: str
+          key:
+            description: Its key.
+            type: str
+          client_ca:
+            description: Only who shows a certificate of it is let in.
+            type: str
+          client_certificate:
+            description: With which the unit asks its own engine then.
+            type: str
+          client_key:
+            description: Its key.
+            type: str
       start_seconds:
         description: Time until it must have answered.
         type: int

@@ -250,6 +250,8 @@ def _llama(given: Namespace, site: Site) -> list[str]:
         *(["--alias", given.served_model_name] if given.served_model_name else []),
         *("--ctx-size", str(given.max_model_len), "--parallel", str(given.max_num_seqs)),
         *(["--threads", str(given.threads)] if given.threads else []),
+        *(["--tls-certificate", given.tls_certificate, "--tls-key", given.tls_key] if given.tls_certificate else []),
+        *(["--tls-client-ca", given.tls_client_ca] if given.tls_client_ca else []),
         *given.engine,
     ]
 
@@ -272,6 +274,9 @@ def _add_llama(parser: ArgumentParser) -> None:
     parser.add_argument("--max-num-seqs", type=options.positive, default=1, help="requests answered at once")
     parser.add_argument("--kv-cache-memory-bytes", type=options.positive, help="what its KV cache takes, for the check")
     parser.add_argument("--threads", type=options.positive, help="processors to compute with; default: all")
+    parser.add_argument("--tls-certificate", type=options.text, help="certificate to show, in PEM")
+    parser.add_argument("--tls-key", type=options.text, help="its key")
+    parser.add_argument("--tls-client-ca", type=options.text, help="let in only who shows a certificate of it")
 
 
 _OF_LLAMA = (
@@ -287,6 +292,9 @@ _OF_LLAMA = (
     "-np",
     "--threads",
     "-t",
+    "--tls-certificate",
+    "--tls-key",
+    "--tls-client-ca",
     "--api-key",
     "--hf-token",
     "-hft",

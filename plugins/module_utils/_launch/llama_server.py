@@ -12,11 +12,13 @@ import importlib
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch import options
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch import options, tls_front
 
 NAME = "llama-server"
+TLS = ("tls-certificate", "tls-key", "tls-client-ca")
 
 
 def main(words: Sequence[str]) -> int:
@@ -28,7 +30,22 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--ctx-size", type=options.positive, default=4096)
     parser.add_argument("--parallel", type=options.positive, default=1)
     parser.add_argument("--threads", type=options.positive)
+    for name in TLS:
+        parser.add_argument(f"--{name}", default="")
     given = parser.parse_args(list(words))
+    if bool(given.tls_certificate) != bool(given.tls_key) or (given.tls_client_ca and not given.tls_key):
+        parser.error("--tls-certificate and --tls-key belong together")
+    front = None
+    if given.tls_certificate:
+        try:
+            tls = tls_front.context(given.tls_certificate, given.tls_key, given.tls_client_ca)
+            front = tls, tls_front.bound(given.host, given.port)
+        except OSError as error:
+            sys.stderr.write(
+                f"{NAME}: not started: TLS at {given.host}:{given.port}: {error}. Why it matters: clients would be "
+                "refused, or answered in the clear. What to do: correct certificate, key and client CA, or the port.\n"
+            )
+            return 78
     try:
         library = importlib.import_module("xllamacpp")
     except ImportError as error:
@@ -42,7 +59,9 @@ def main(words: Sequence[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     params = library.CommonParams()
     params.model.path = given.model
-    params.hostnames = [given.host]
+    # Behind TLS it listens where only this process can come.
+    inner = f"{tempfile.mkdtemp(prefix='llama-server.')}/engine.sock" if front else ""
+    params.hostnames = [inner or given.host]
     params.port = given.port
     # llama.cpp divides its context among those that it answers at once.
     params.n_ctx = given.ctx_size * given.parallel
@@ -61,8 +80,11 @@ def main(words: Sequence[str]) -> int:
             f"{NAME}: ended: {error}. Why it matters: there is no server. What to do: see above what llama.cpp says.\n"
         )
         return 1
-    options.say(f"{NAME}: listening on {server.listening_address}")
+    options.say(f"{NAME}: listening on {f'https://{given.host}:{given.port}' if front else server.listening_address}")
     sys.stdout.flush()
-    signal.sigwait(signals)
+    if front:
+        tls_front.serve(front[1], front[0], inner, signals)
+    else:
+        signal.sigwait(signals)
     # What the library tears down at the end of Python may wait for requests that never end.
     os._exit(0)

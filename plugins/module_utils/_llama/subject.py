@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS, Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines import tls
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import Engine, Program
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.subject import ensure_engines
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.texts import NO_DEVICES
@@ -41,6 +42,7 @@ ENGINE: dict[str, Any] = {
     "start_seconds": {"type": "int", "default": 300},
     "drain_seconds": {"type": "int", "default": 30},
     "enabled": {"type": "bool", "default": True},
+    "tls": {"type": "dict", "options": {name: {"type": "str"} for name in (*tls.SERVER, *tls.CLIENT)}},
     # Of the budget of memory alone.
     "weights_gib": {"type": "float"},
     "config": {"type": "dict"},
@@ -102,6 +104,10 @@ def _engine(one: Mapping[str, Any], at: str) -> Engine:
     kept = _kept(one)
     words += ["--kv-cache-memory-bytes", str(kept)] if kept else []
     words += ["--threads", str(one["threads"])] if one["threads"] else []
+    files = {name: path for name, path in (one["tls"] or {}).items() if path}
+    _check(files, f"{at}.tls")
+    held = tls.held(f"llama@{one['name']}.service", files)
+    words += [word for name in tls.SERVER if name in held for word in (f"--tls-{name.replace('_', '-')}", held[name])]
     return Engine(
         name=one["name"],
         words=tuple(words),
@@ -109,11 +115,25 @@ def _engine(one: Mapping[str, Any], at: str) -> Engine:
         port=one["port"],
         host=one["host"],
         key=one["api_key"],
+        tls=tls.shown(held),
+        credentials=tls.credentials(files),
         conflicts=tuple(one["conflicts"]),
         start_seconds=one["start_seconds"],
         drain_seconds=one["drain_seconds"],
         enabled=one["enabled"],
     )
+
+
+def _check(files: Mapping[str, str], at: str) -> None:
+    for name, path in files.items():
+        if tls.PATH.fullmatch(path) is None:
+            raise _wrong(f"{at}.{name}", "an absolute path of letters, digits and _./@+-", path, "no unit can name it")
+    told = ", ".join(files) or "nothing"
+    if files and not {"certificate", "key"} <= set(files):
+        raise _wrong(at, "certificate and key together", told, "there is no TLS without both")
+    if ("client_ca" in files or set(tls.CLIENT) & set(files)) and not {"client_ca", *tls.CLIENT} <= set(files):
+        why = "nobody could tell whether the engine is ready: it lets in nobody without a certificate"
+        raise _wrong(at, f"{' and '.join(tls.CLIENT)} beside client_ca", told, why)
 
 
 def _wrong(at: str, wanted: str, found: str, why: str) -> InputError:

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, Problem
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.tls import CLIENT
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import parse as memory
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.help import FLAG, SWITCH, VALUES, Option, Options
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.model import (
-    CLIENT,
     MEMORY,
     MOST_BATCHED_TOKENS,
     NOT_HERE,

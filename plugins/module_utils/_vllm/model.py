@@ -62,8 +62,6 @@ WORDS: dict[str, Word] = {
     "options": Word("map"),
 }
 TLS = {"certificate": "ssl-certfile", "key": "ssl-keyfile", "client_ca": "ssl-ca-certs"}
-# With which the engine itself is asked whether it is ready, where it lets in nobody without one.
-CLIENT = ("client_certificate", "client_key")
 # What the words above say, and what the launcher answers for: nobody says it a second time in ``options``.
 TAKEN = {
     **{word.option: name for name, word in WORDS.items() if word.option},

@@ -7,7 +7,6 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, Problem
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import Engine, Program, Tls
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines import tls
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import Engine, Program
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.subject import Judged, ensure_engines
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import named
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed
@@ -24,16 +24,12 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm import argume
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.help import Options, from_data
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.model import (
     ABOUT,
-    CLIENT,
     CONTROLS,
     MEMORY,
     OPTIONS,
-    TLS,
     WORDS,
 )
 
-# What a unit's file can name without being quoted, and root and the service read the same.
-PATH = re.compile(r"/[A-Za-z0-9_./@+-]+")
 _TYPES = {"text": "str", "whole": "int", "flag": "bool", "map": "dict"}
 # Of the engine's unit and of the sum of memory, beside the words of the command line.
 _OWN: dict[str, dict[str, Any]] = {
@@ -109,7 +105,7 @@ def ensure_vllm(params: Mapping[str, Any]) -> Composed:
     for problem in problems(given, params["engines"], params["presets"], options, params["release"]):
         raise InputError(problem.key, wanted=problem.wanted, found=problem.found, why=problem.why, fix=problem.fix)
     for number, path in enumerate(params["writes"]):
-        if PATH.fullmatch(path) is None:
+        if tls.PATH.fullmatch(path) is None:
             raise _wrong(f"writes[{number}]", "an absolute path of letters, digits and _./@+-", path)
     engines = [_engine(one, options, params["release"]) for one in given]
 
@@ -198,7 +194,7 @@ def problems(
             if not 1 <= engine.get(name, 1) <= most:
                 yield _problem(f"{at}.{name}", f"1 to {most}", str(engine[name]), "correct it")
         for path in engine.get("tls", {}).values():
-            if PATH.fullmatch(str(path)) is None:
+            if tls.PATH.fullmatch(str(path)) is None:
                 fix = "use letters, digits and _./@+-"
                 yield _problem(f"{at}.tls", "paths that a unit can name", str(path), fix)
 
@@ -206,8 +202,7 @@ def problems(
 def _engine(one: Mapping[str, Any], options: Options, release: str) -> Engine:
     unit = f"vllm@{one['name']}.service"
     files = one.get("tls", {})
-    # Root alone need be able to read them: systemd hands them to this unit and to no other account.
-    held = {name: f"/run/credentials/{unit}/{_slot(name)}" for name in files}
+    held = tls.held(unit, files)
     # The name of a model is that of its engine, not a path that the next revision changes.
     served = one.get("served_name", one["name"])
     words = arguments.argv({**_told(one), "served_name": served, **({"tls": held} if held else {})}, options, release)
@@ -218,17 +213,13 @@ def _engine(one: Mapping[str, Any], options: Options, release: str) -> Engine:
         port=one["port"],
         host=one.get("host", "127.0.0.1"),
         key=one.get("api_key", ""),
-        tls=Tls(held["certificate"], *(held.get(name, "") for name in CLIENT)) if held else None,
-        credentials={_slot(name): path for name, path in files.items()},
+        tls=tls.shown(held),
+        credentials=tls.credentials(files),
         conflicts=tuple(one.get("conflicts", ())),
         start_seconds=one.get("start_seconds", START_SECONDS),
         drain_seconds=one.get("drain_seconds", DRAIN_SECONDS),
         enabled=one.get("enabled", True),
     )
-
-
-def _slot(name: str) -> str:
-    return f"tls-{name.replace('_', '-')}" if name in (*TLS, *CLIENT) else name
 
 
 def _near(name: str, known: Sequence[str]) -> str:

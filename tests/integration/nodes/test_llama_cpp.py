@@ -7,8 +7,10 @@ Tests share the node and run in order.
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import calls
@@ -62,6 +64,21 @@ def ask(number):
 threads = [threading.Thread(target=ask, args=(n,)) for n in range(12)]
 [t.start() for t in threads]; [t.join() for t in threads]
 print(json.dumps([len(found), min(n for n, _t in found), max(t for _n, t in found)]))
+"""
+
+
+# What a client gets who believes every certificate, with one of its own or without.
+STATUS = """
+import http.client, ssl, sys, urllib.request
+url, key, *pair = sys.argv[1:]
+tls = ssl._create_unverified_context()
+if pair:
+    tls.load_cert_chain(*pair)
+try:
+    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
+    print(urllib.request.urlopen(asked, timeout=10, context=tls).status, end="")
+except (OSError, http.client.HTTPException):
+    print("nothing", end="")
 """
 
 
@@ -231,6 +248,43 @@ def test_a_change_that_does_not_answer_leaves_the_old_one_serving(llama, change,
     # What was undone is what is left to do; and where it should be by now, nobody answers.
     unanswered = {"llama_cpp/answers"} if "port" in change else set()
     assert {one["id"] for one in found["left"] if one["state"] == "drifted"} == {"llama_cpp/engines"} | unanswered
+
+
+def sign(folder: Path) -> dict[str, str]:
+    """An authority, and of it a certificate of a server and one of a client, made by openssl as an operator would."""
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]
+    for name in ("ca", "server", "client"):
+        signed = [] if name == "ca" else ["-CA", "ca.pem", "-CAkey", "ca.key"]
+        made = ["-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem", *signed]
+        subprocess.run([*new, *made], cwd=folder, check=True, capture_output=True)
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_with_tls_nobody_comes_in_the_clear_nor_without_a_certificate(llama, tmp_path):
+    machine, place = llama.machine, "/etc/nusy/tls"
+    # Of root alone: the account of the engine gets them from its unit.
+    machine.shell(f"mkdir -m 0700 {place}")
+    for name, text in sign(tmp_path).items():
+        machine.write(f"{place}/{name}", text, "0600")
+    files = {"certificate": f"{place}/server.pem", "key": f"{place}/server.key"}
+    assert llama.run({**SWARM, "tls": files}).assert_ok().changed
+    url, pair = f"://127.0.0.1:{PORT}/v1/models", (f"{place}/client.pem", f"{place}/client.key")
+    assert machine.run("python3", "-c", STATUS, f"https{url}", KEY) == "200"
+    assert machine.run("python3", "-c", STATUS, f"http{url}", KEY) == "nothing"
+    done = llama.run({**SWARM, "tls": files}, roles=("probe",), probe_sessions=12, probe_tokens=4).assert_ok()
+    assert {one["state"] for one in asked(done).values()} == {"in_sync"}
+    # Another certificate than the declared one is somebody else.
+    wrong = llama.run({**SWARM, "tls": {**files, "certificate": f"{place}/client.pem"}}, check=True, roles=("probe",))
+    assert "pin" in json.dumps(asked(wrong)["probe/endpoint"]["before"])
+    mutual = {**files, "client_ca": f"{place}/ca.pem"}
+    mutual |= {"client_certificate": f"{place}/client.pem", "client_key": f"{place}/client.key"}
+    assert llama.run({**SWARM, "tls": mutual}).assert_ok().changed
+    assert machine.run("python3", "-c", STATUS, f"https{url}", KEY) == "nothing"
+    assert machine.run("python3", "-c", STATUS, f"https{url}", KEY, *pair) == "200"
+    done = llama.run({**SWARM, "tls": mutual}, roles=("probe",)).assert_ok()
+    assert asked(done)["probe/access"]["state"] == "in_sync"
+    assert llama.drifted({**SWARM, "tls": mutual}) == set()
+    assert llama.run(SWARM).assert_ok().changed and llama.answers()
 
 
 def test_a_new_model_takes_its_place(llama):

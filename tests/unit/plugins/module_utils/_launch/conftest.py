@@ -3,12 +3,22 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from launch_node import LaunchNode, make
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A launcher gives its process over to a program as systems do, with signals that end it. Here it goes on."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGPIPE, signal.SIGXFSZ)}
+    yield
+    for one, was in before.items():
+        signal.signal(one, was)
 
 
 @pytest.fixture

@@ -244,3 +244,34 @@ def test_its_launcher_is_told_what_its_cache_takes(node, answers):
     assert f"--kv-cache-memory-bytes {1 << 29}\n" in node.files[DROPIN].text
     with pytest.raises(InputError, match="nothing beside kv_cache_gib"):
         subject({**SWARM, "kv_cache_gib": 0.5, "config": figures})
+
+
+TLS = {"certificate": "/t/c.pem", "key": "/t/c.key"}
+MUTUAL = {**TLS, "client_ca": "/t/ca.pem", "client_certificate": "/t/p.pem", "client_key": "/t/p.key"}
+
+
+def test_certificates_reach_the_unit_as_credentials_and_its_own_question_shows_one(node, answers, monkeypatch):
+    monkeypatch.setattr(engines, "fingerprint", lambda _path: "ab" * 32)
+    apply(node, {**SWARM, "tls": MUTUAL})
+    text, place = node.read(DROPIN), f"/run/credentials/{UNIT}/tls-"
+    assert f"--tls-certificate {place}certificate --tls-key {place}key --tls-client-ca {place}client-ca" in text
+    assert f"--server-certificate {place}certificate --certificate {place}client-certificate" in text
+    assert "LoadCredential=tls-key:/t/c.key\n" in text
+    plain = apply(node, SWARM)
+    assert plain and "tls" not in node.read(DROPIN)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"certificate": "/t/c.pem"}, "engines[0].tls: certificate and key together"),
+        ({**TLS, "client_ca": "/t/ca.pem"}, "client_certificate and client_key beside client_ca"),
+        ({**TLS, "client_certificate": "/t/p.pem"}, "beside client_ca"),
+        ({**TLS, "key": "/a b"}, "engines[0].tls.key"),
+        ({**TLS, "key": "relative"}, "engines[0].tls.key"),
+    ],
+)
+def test_half_of_tls_is_refused(files, said):
+    with pytest.raises(InputError) as caught:
+        subject({**SWARM, "tls": files})
+    assert said in str(caught.value)

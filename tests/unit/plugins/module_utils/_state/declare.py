@@ -19,7 +19,8 @@ def filled(spec: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     for name, option in spec.items():
         value = given.get(name, option.get("default"))
         if "options" in option and value:
-            value = [filled(option["options"], entry) for entry in value]
+            spec_of = option["options"]
+            value = filled(spec_of, value) if isinstance(value, dict) else [filled(spec_of, entry) for entry in value]
         result[name] = value
     return result
 
