@@ -48,7 +48,8 @@ class Story:
 
     def drifted(self, **how: Any) -> set[str]:
         controls = self.run(**how)["controls"]
-        assert {one["state"] for one in controls} <= {"in_sync", "drifted"}, controls
+        left_out = set() if self.workers else {"not_selected"}
+        assert {one["state"] for one in controls} <= {"in_sync", "drifted", *left_out}, controls
         return {one["id"].partition("/")[2] for one in controls if one["state"] == "drifted"}
 
     def ask(self, name: str) -> dict[str, Any]:
@@ -104,9 +105,26 @@ def test_another_definition_restarts_its_worker_alone(story):
     assert "1024" in story.ask("architect")["argv"]
 
 
+@pytest.mark.breaks("ramalama/others")
+def test_a_worker_that_is_declared_no_more_is_stopped_and_those_of_others_stay(story):
+    machine, gone = story.machine, story.workers.pop()
+    theirs = "/etc/containers/systemd/ramalama-theirs.container"
+    machine.write(theirs, f"[Container]\nImage={IMAGE}\n")
+    assert story.drifted(check=True) == {"others"}
+    assert story.drifted(check=False) == {"others"}
+    assert machine.run("systemctl", "is-active", f"ramalama-{gone['name']}", check=False).strip() != "active"
+    assert f":{gone['port']} " not in machine.shell("ss -Hltn") and machine.ok("test", "-e", theirs)
+    assert story.drifted(check=True) == set()
+    assert story.ask("swarm")["bytes"]
+
+
 def test_without_workers_nothing_is_asked_and_nothing_is_unknown(story):
     story.workers.clear()
-    assert {one["state"] for one in story.run(check=True)["controls"]} == {"not_selected"}
+    found = {one["id"].partition("/")[2]: one["state"] for one in story.run(check=True)["controls"]}
+    assert {name for name, state in found.items() if state != "not_selected"} == {"others"}
+    story.run(check=False)
+    assert story.drifted(check=True) == set()
+    assert "ramalama-swarm" not in story.machine.shell("podman ps --all --format '{{.Names}}'")
 
 
 def own(plan: list[str]) -> set[str]:
