@@ -22,7 +22,7 @@ import urllib.request
 
 # Short beside what is measured, long enough to leave the processors to the engine.
 PAUSE = 0.01
-LIMIT = 120.0
+LIMIT = 300.0
 MODEL, QUESTION, TOKENS = "bench", "Say yes.", 1
 
 

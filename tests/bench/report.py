@@ -81,6 +81,8 @@ Figures are *minimum / median / maximum*; a ratio is that of the medians.
   sandbox, and the launcher, which proves the binaries, the model, the budget and the port before; and its
   start ends when it has been answered itself. The difference is a constant: weights of gigabytes take
   their time either way.
+* **vLLM**: the same with vLLM 0.32.0, its build for processors, and a random Llama of 700 KB; compiling is off.
+  Nearly all of it is Python that is imported.
 * **One answer**: the client of the probe and of readiness, beside `urllib` that reads the same stream and
   judges nothing of it; the medians of {answers} in turn for each run, on the node.
 * **Swap**: the longest time between two answers to one who asks all the time, while the role is run with
@@ -194,6 +196,7 @@ def serving_part(document: Mapping[str, Any]) -> str:
         ("a model fetched from a hub on loopback, MiB/s", fetched[OURS], fetched[PLAIN], 0),
         ("from `systemctl start` to the first token, s", seconds["unit"], seconds["by hand"], 2),
         ("the same, to the end of `systemctl start`, s", seconds["unit_returned"], seconds["by hand"], 2),
+        *_of_vllm(seconds),
         ("one streamed answer of one token, ms", _ms(seconds["client"]), _ms(seconds["urllib"]), 2),
         ("nobody answers while a model is swapped, s", seconds["swap"], seconds["quiet"], 2),
     ]
@@ -213,6 +216,17 @@ def serving_part(document: Mapping[str, Any]) -> str:
     legend = SERVING.format(mib=document["mib"], answers=document["answers"], looked=looked)
     command = f"Written by `{document['command']}`, which `make bench` runs as well."
     return "\n".join(("## Serving\n", command, f"{facts}\n", costs, legend))
+
+
+def _of_vllm(seconds: Mapping[str, Any]) -> list[tuple[str, list[float], list[float], int]]:
+    """Nothing where it was not measured."""
+    if "vllm unit" not in seconds:
+        return []
+    by_hand = seconds["vllm by hand"]
+    return [
+        ("vLLM, from `systemctl start` to the first token, s", seconds["vllm unit"], by_hand, 1),
+        ("vLLM, to the end of `systemctl start`, s", seconds["vllm unit_returned"], by_hand, 1),
+    ]
 
 
 def _ms(values: Sequence[float]) -> list[float]:

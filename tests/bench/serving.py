@@ -3,8 +3,8 @@
 
 usage: serving.py [--runs N] [--mib N] [--output FILE]     part of `make bench`; writes its part of docs/benchmarks.md
 
-The engine is a real llama.cpp on a node, with a model so small that what is measured is what stands around it. Ways
-that are compared take turns. Nothing here asserts a time.
+The engine is a real llama.cpp on a node, with a model so small that what is measured is what stands around it, and for
+its start a real vLLM as well. Ways that are compared take turns. Nothing here asserts a time.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PLACES = ("nodes", "tools", "integration/nodes", "integration/ptxas", "integration/cuda")
+PLACES = ("nodes", "tools", *(f"integration/{layer}" for layer in ("nodes", "ptxas", "cuda", "vllm")))
 sys.path[:0] = [str(HERE.parent / place) for place in PLACES]
 
 import bench
+import cpu_engine
 import engines
 import models
 import nodes as node_control
 import report
 import test_launched_engines as launched
 import test_runtime_roles as stand_ins
+import test_vllm_serves as real_vllm
 import testing
 import tiny_gguf
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.suite import archive
@@ -40,6 +42,7 @@ from host import REPO
 
 NODE = "bench2"
 UNIT, PORT = "llama@bench.service", 8085
+ASKING = "/usr/local/bin/asking.py"
 URL = f"http://127.0.0.1:{PORT}/v1"
 FLAG = "/run/asked-enough"
 ENGINE = {"name": "bench", "port": PORT, "context": 256, "sequences": 4, "threads": 2, "drain_seconds": 5}
@@ -47,7 +50,43 @@ PLAY = [{"hosts": "all", "gather_facts": False, "roles": ["nusy.dgx_spark.llama_
 ANSWERS = 40
 
 
-class Served:
+class Engine:
+    """An engine of a node, by its unit."""
+
+    def __init__(self, machine: testing.Machine, unit: str, url: str) -> None:
+        self.machine, self.unit, self.url = machine, unit, url
+        machine.write(ASKING, (HERE / "asking.py").read_text())
+
+    def forget_starts(self) -> None:
+        """Six starts in an hour are enough for who serves, and too few for who measures."""
+        self.machine.run("systemctl", "reset-failed", self.unit, check=False)
+
+    def ask(self, *words: str) -> Any:
+        return json.loads(self.machine.run("python3", ASKING, *words))
+
+    def by_hand(self) -> list[str]:
+        """What the unit has started, with what it has in its environment, and nothing around it."""
+        pid = self.machine.run("systemctl", "show", "-P", "MainPID", self.unit).strip()
+        command, environment = (
+            self.machine.read(f"/proc/{pid}/{file}").rstrip("\0").split("\0") for file in ("cmdline", "environ")
+        )
+        return ["/usr/bin/env", "-i", *environment, *command]
+
+    def starts(self, runs: int) -> dict[str, list[float]]:
+        command = self.by_hand()
+        print(f"by hand: {shlex.join(command[-12:])}", flush=True)
+        found: dict[str, list[float]] = {"by hand": [], "unit": [], "unit_returned": []}
+        for _ in range(runs):
+            self.machine.run("systemctl", "stop", self.unit)
+            found["by hand"].append(self.ask("first", self.url, *command)["first"])
+            self.forget_starts()
+            told = self.ask("first", self.url, "systemctl", "start", self.unit)
+            found["unit"].append(told["first"])
+            found["unit_returned"].append(told["ended"])
+        return found
+
+
+class Served(Engine):
     """A node with the runtime of llama.cpp, and two models that are the same."""
 
     def __init__(self, work: Path) -> None:
@@ -55,12 +94,12 @@ class Served:
         for revision in ("1", "2"):
             (srv / revision).mkdir(parents=True)
             tiny_gguf.write(srv / revision / "model.gguf")
-        (srv / "asking.py").write_bytes((HERE / "asking.py").read_bytes())
         (srv / "spark.pyz").write_bytes(archive())
         for place in (work, srv):
             place.chmod(0o755)
         mounts = (f"{engines.site_packages()}:{venv}/lib/python3.13/site-packages", f"{srv}:/srv/tiny")
-        (self.machine,) = testing.start([NODE], mounts=mounts)
+        (machine,) = testing.start([NODE], mounts=mounts)
+        super().__init__(machine, UNIT, URL)
         self.machine.shell(f"mkdir -p {venv}/bin && ln -s /usr/bin/python3 {venv}/bin/python")
         self.machine.write(f"{venv}/pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n")
         extra = {**launched.EXTRA, "launchers_launchers": ["llama-serve"], "vllm_runtime_imports": ["xllamacpp"]}
@@ -73,34 +112,18 @@ class Served:
         self.forget_starts()
         testing.ansible_playbook(PLAY, [self.machine], self.work / "plays", extra=extra).assert_ok()
 
-    def forget_starts(self) -> None:
-        """Six starts in an hour are enough for who serves, and too few for who measures."""
-        self.machine.run("systemctl", "reset-failed", UNIT, check=False)
 
-    def ask(self, *words: str) -> Any:
-        return json.loads(self.machine.run("python3", "/srv/tiny/asking.py", *words))
-
-    def by_hand(self) -> list[str]:
-        """What the unit has started, with what it has in its environment, and nothing around it."""
-        pid = self.machine.run("systemctl", "show", "-P", "MainPID", UNIT).strip()
-        command, environment = (
-            self.machine.read(f"/proc/{pid}/{file}").rstrip("\0").split("\0") for file in ("cmdline", "environ")
-        )
-        return ["/usr/bin/env", "-i", *environment, *command]
-
-
-def starts(served: Served, runs: int) -> dict[str, list[float]]:
-    command = served.by_hand()
-    print(f"by hand: {shlex.join(command[-12:])}", flush=True)
-    found: dict[str, list[float]] = {"by hand": [], "unit": [], "unit_returned": []}
-    for _ in range(runs):
-        served.machine.run("systemctl", "stop", UNIT)
-        found["by hand"].append(served.ask("first", URL, *command)["first"])
-        served.forget_starts()
-        told = served.ask("first", URL, "systemctl", "start", UNIT)
-        found["unit"].append(told["first"])
-        found["unit_returned"].append(told["ended"])
-    return found
+def starts_of_vllm(work: Path, runs: int) -> dict[str, list[float]]:
+    """Nothing, where its build for processors cannot be had."""
+    if problem := cpu_engine.missing():
+        print(f"vLLM is not measured: {problem}", flush=True)
+        return {}
+    for folder in ("models", "plays"):
+        (work / folder).mkdir(parents=True)
+    with real_vllm.node(work / "models", work / "plays") as site:
+        site.run({**real_vllm.SPARE, "name": "bench"}).assert_ok()
+        engine = Engine(site.machine, "vllm@bench.service", f"http://127.0.0.1:{real_vllm.SPARE['port']}/v1")
+        return {f"vllm {way}": seconds for way, seconds in engine.starts(runs).items()}
 
 
 def swaps(served: Served, runs: int) -> dict[str, list[float]]:
@@ -114,7 +137,7 @@ def swaps(served: Served, runs: int) -> dict[str, list[float]]:
 
 def _gap(served: Served, meanwhile: Callable[[], object]) -> float:
     served.machine.run("rm", "-f", FLAG, "/run/gap.json")
-    asking = f"exec python3 /srv/tiny/asking.py gap {URL} {FLAG} > /run/gap.json"
+    asking = f"exec python3 {ASKING} gap {URL} {FLAG} > /run/gap.json"
     process = served.machine.start("sh", "-c", asking)
     try:
         time.sleep(1)
@@ -143,9 +166,11 @@ def measure(runs: int, mib: int) -> dict[str, list[float]]:
             print("asked", flush=True)
             seconds |= swaps(served, runs)
             print("swapped", flush=True)
-            seconds |= starts(served, runs)
+            seconds |= served.starts(runs)
         finally:
             node_control.down([NODE])
+        print("started", flush=True)
+        seconds |= starts_of_vllm(Path(name) / "vllm", runs)
     return seconds
 
 

@@ -8,6 +8,7 @@ in order.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -139,10 +140,10 @@ class Site:
         return self.machine.shell(f"cat /sys/fs/cgroup{group}/cgroup.procs").split() if group else []
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Iterator[Site]:
+@contextlib.contextmanager
+def node(models: Path, directory: Path) -> Iterator[Site]:
+    """A node with the real vLLM and three models, ready for its role. ``models``: a folder that nobody else uses."""
     place = cpu_engine.install()
-    models = tmp_path_factory.mktemp("models")
     for number, name in enumerate(("first", "second", "broken")):
         tiny_llama.model(models / name, seed=number)
     # Whole by its names, and half by its bytes.
@@ -161,8 +162,6 @@ def site(tmp_path_factory) -> Iterator[Site]:
         f"{models}:{MODELS}",
     )
     (machine,) = testing.start([name], mounts=mounts)
-    # As on every machine that boots; in a container systemd leaves it as it finds it, and credentials go nowhere.
-    machine.run("mount", "--make-rshared", "/")
     # Containers have 64 MiB of it, machines half of their memory; the processes of an engine talk through 160.
     machine.run("mount", "-o", "remount,size=1g", "/dev/shm")
     machine.shell(f"mkdir -p {VENV}/bin && ln -sfn {PYTHON}/bin/python3.11 {VENV}/bin/python")
@@ -171,11 +170,19 @@ def site(tmp_path_factory) -> Iterator[Site]:
     # Where that Python has a library of its own.
     machine.shell(f"echo {PYTHON}/lib > /etc/ld.so.conf.d/python.conf && ldconfig")
     machine.write("/usr/bin/nvidia-smi", DRIVER, "0755")
-    found = Site(machine, tmp_path_factory.mktemp("vllm"), place / "options.json")
+    found = Site(machine, directory, place / "options.json")
     found.run(roles=("prereqs", "vllm_runtime", "launchers")).assert_ok()
     machine.write("/etc/nusy/ptxas.env", "")
-    yield found
-    node_control.down([name])
+    try:
+        yield found
+    finally:
+        node_control.down([name])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Iterator[Site]:
+    with node(tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("vllm")) as found:
+        yield found
 
 
 def wait_until(true: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:

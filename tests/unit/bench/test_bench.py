@@ -128,6 +128,9 @@ def test_what_serving_costs_is_told_with_what_it_costs_by_hand():
         ("1.00 / 2.00 / 3.00", "100.00"),
     ]
     assert "no GPU" in text and "29 ms" in text and "256 MiB" in text
+    more = {"vllm unit": [30.0], "vllm unit_returned": [33.0], "vllm by hand": [20.0]}
+    told = report.serving_part(served(seconds={**SECONDS, **more}))
+    assert "first token, s | 30.0 / 30.0 / 30.0 | 20.0 / 20.0 / 20.0 | 1.50 |" in told
 
 
 def test_each_of_both_writes_its_own_part_of_the_page():
