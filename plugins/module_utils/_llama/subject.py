@@ -42,7 +42,8 @@ ENGINE: dict[str, Any] = {
     "start_seconds": {"type": "int", "default": 300},
     "drain_seconds": {"type": "int", "default": 30},
     "enabled": {"type": "bool", "default": True},
-    "tls": {"type": "dict", "options": {name: {"type": "str"} for name in (*tls.SERVER, *tls.CLIENT)}},
+    # Paths of files, and no secrets.
+    "tls": {"type": "dict", "options": {name: {"type": "str", "no_log": False} for name in (*tls.SERVER, *tls.CLIENT)}},
     # Of the budget of memory alone.
     "weights_gib": {"type": "float"},
     "config": {"type": "dict"},
