@@ -41,11 +41,7 @@ def main(words: Sequence[str]) -> int:
             tls = tls_front.context(given.tls_certificate, given.tls_key, given.tls_client_ca)
             front = tls, tls_front.bound(given.host, given.port)
         except OSError as error:
-            sys.stderr.write(
-                f"{NAME}: not started: TLS at {given.host}:{given.port}: {error}. Why it matters: clients would be "
-                "refused, or answered in the clear. What to do: correct certificate, key and client CA, or the port.\n"
-            )
-            return 78
+            return _no_front(given.host, given.port, error)
     try:
         library = importlib.import_module("xllamacpp")
     except ImportError as error:
@@ -82,9 +78,23 @@ def main(words: Sequence[str]) -> int:
         return 1
     options.say(f"{NAME}: listening on {f'https://{given.host}:{given.port}' if front else server.listening_address}")
     sys.stdout.flush()
+    ended = 0
     if front:
-        tls_front.serve(front[1], front[0], inner, signals)
+        try:
+            tls_front.serve(front[1], front[0], inner, signals)
+        except OSError as error:
+            # Somebody else began to listen there while the model was loaded.
+            ended = _no_front(given.host, given.port, error)
     else:
         signal.sigwait(signals)
     # What the library tears down at the end of Python may wait for requests that never end.
-    os._exit(0)
+    os._exit(ended)
+
+
+def _no_front(host: str, port: int, error: OSError) -> int:
+    sys.stderr.write(
+        f"{NAME}: not started: TLS at {host}:{port}: {error}. Why it matters: clients would be refused, or answered "
+        "in the clear. What to do: correct certificate, key and client CA, or the port.\n"
+    )
+    sys.stderr.flush()
+    return 78

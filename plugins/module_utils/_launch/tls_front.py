@@ -33,7 +33,10 @@ def context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """The port is ours, and nobody is let in yet: who asks is refused while the model loads. Raises OSError."""
+    """A port that is free, and nobody is let in yet: who asks is refused while the model loads. Raises OSError.
+
+    Until it listens, another may: then ``serve`` says so.
+    """
     found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     found.bind((host, port))
@@ -41,7 +44,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def serve(listening: socket.socket, tls: ssl.SSLContext, inner: str, until: Collection[signal.Signals]) -> None:
-    """Hands on to the socket at ``inner`` until one of the signals ``until`` comes."""
+    """Hands on to the socket at ``inner`` until one of the signals ``until`` comes. OSError: the port is taken."""
     asyncio.run(_serve(listening, tls, inner, until))
 
 

@@ -113,3 +113,32 @@ def test_who_has_no_certificate_stays_out_where_one_is_wanted(front, authority):
     with connect(authority, port, *authority.issue("client")) as client:
         client.sendall(b"hello")
         assert whole(client, 5) == b"HELLO"
+
+
+# As the library: it loads for a while, and meanwhile somebody else begins to listen at the port.
+LIBRARY = """
+import socket, types
+
+class CommonParams:
+    def __init__(self):
+        self.model, self.cpuparams = types.SimpleNamespace(), types.SimpleNamespace()
+
+class Server:
+    def __init__(self, params):
+        self.taken = socket.create_server(("127.0.0.1", params.port))
+"""
+
+
+def test_a_port_that_is_taken_while_the_model_loads_ends_the_server_with_words(authority, tmp_path):
+    (tmp_path / "xllamacpp.py").write_text(LIBRARY)
+    certificate, key = authority.issue("server")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    code = "import sys; from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch import llama_server as one"
+    words = ["--model", "x.gguf", "--port", str(port), "--tls-certificate", str(certificate), "--tls-key", str(key)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "TMPDIR": str(tmp_path)}
+    argv = [sys.executable, "-c", f"{code}; sys.exit(one.main(sys.argv[1:]))", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=30, check=False)
+    # Not tried again, as with any other port that is not free.
+    assert done.returncode == 78
+    assert f"not started: TLS at 127.0.0.1:{port}: " in done.stderr and "Traceback" not in done.stderr
