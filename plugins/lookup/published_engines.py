@@ -44,7 +44,7 @@ _raw:
     One mapping for each engine. C(name), which is C(unit) without its ending; C(unit), a service; C(program), C(vllm)
     or C(llama.cpp); the summands that are known, such as C(weights_gib); C(conflicts), units that never run beside it;
     C(unknown), the summands that nobody says; C(health), an address that answers 200 when it has loaded, empty where
-    only clients with a certificate are let in.
+    it speaks TLS.
   type: list
   elements: dict
 """

@@ -42,7 +42,11 @@ def _engines(given: object, variable: str) -> Iterator[Mapping[str, Any]]:
 def _endpoint(name: str, engine: Mapping[str, Any], served: str) -> dict[str, Any]:
     host = str(engine.get("host") or "127.0.0.1")
     host = _ALL.get(host, host)
-    tls = engine.get("tls") or {}
+    # Words without a file are none, as its role has it.
+    said = engine.get("tls") or {}
+    if not isinstance(said, Mapping):
+        raise _wrong(f"{name}.tls", "a mapping", type(said).__name__)
+    tls = {word: path for word, path in said.items() if path}
     url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{engine['port']}/v1"
     found = {"name": name, "url": url, "model": engine.get(served) or engine["name"]}
     if engine.get("api_key"):

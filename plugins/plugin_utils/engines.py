@@ -132,7 +132,8 @@ def _number(name: str, value: Any) -> Any:
 
 def _health(engine: Mapping[str, Any]) -> str:
     """Where it says without a key that it has loaded; over TLS the load guard has nothing to log in with."""
-    if engine.get("tls"):
+    tls = engine.get("tls")
+    if any(tls.values()) if isinstance(tls, Mapping) else tls:
         return ""
     host = str(engine.get("host") or "127.0.0.1")
     return f"http://{f'[{host}]' if ':' in host else host}:{engine.get('port')}/health"

@@ -130,6 +130,8 @@ def _ask(program: str, reader: Reader) -> str:
         env = {
             **{"HOME": scratch, "TMPDIR": scratch, "XDG_CACHE_HOME": scratch, "XDG_CONFIG_HOME": scratch},
             **{"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "LANG": "C.UTF-8", "COLUMNS": "80"},
+            # It runs as who may write beside what it imports.
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
         done = reader.run([program, "serve", "--help=all"], timeout=ASK_SECONDS, env=env)
     if not done.ok:

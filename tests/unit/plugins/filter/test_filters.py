@@ -187,3 +187,9 @@ def test_declared_engines_are_endpoints() -> None:
     ]  # fmt: skip
     assert "vllm_engines[1]: a mapping with name and port" in refusal([vllm[0], {"name": "x"}], "declared_endpoints")
     assert "llama_cpp_engines: a list" in refusal([], "declared_endpoints", {"swarm": {}})
+    # As role llama_cpp has it: words without a file are no TLS.
+    (plain,) = filtered(
+        [], "declared_endpoints", [{"name": "swarm", "port": 8081, "tls": {"certificate": "", "key": ""}}]
+    )
+    assert plain == {"name": "llama@swarm", "url": "http://127.0.0.1:8081/v1", "model": "swarm"}
+    assert "vllm@main.tls: a mapping" in refusal([{**vllm[0], "tls": "yes"}], "declared_endpoints")

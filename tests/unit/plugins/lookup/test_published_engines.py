@@ -110,6 +110,7 @@ def test_no_key_is_computed_or_handed_on() -> None:
     assert "api_key" not in found and found["health"] == "http://[fd00::1]:8000/health"
     # Without a certificate nobody can ask it.
     assert vllm(tls={"certificate": "/c", "key": "/k"})["health"] == ""
+    assert vllm(tls={"certificate": "", "key": ""})["health"] == "http://127.0.0.1:8000/health"
 
 
 @pytest.mark.parametrize(

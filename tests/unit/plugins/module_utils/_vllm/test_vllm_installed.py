@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,14 @@ def test_what_others_than_root_could_have_noted_is_not_believed(node: Node, monk
     noted(node)
     monkeypatch.setattr(installed, "distrust", lambda _reader, _place: "somebody may write there")
     assert not node.find().noted
+
+
+def test_to_be_asked_leaves_nothing_beside_what_is_imported(node: Node) -> None:
+    (node.info / "imported.py").write_text(f"TEXT = {HELP!r}\n")
+    reach = f"import sys\nsys.path.insert(0, {str(node.info)!r})\n"
+    node.program.write_text(f"#!{sys.executable}\n{reach}import imported\nprint(imported.TEXT)\n")
+    assert node.find().options
+    assert not (node.info / "__pycache__").exists()
 
 
 def test_what_cannot_be_told_is_unknown_and_says_why(node: Node) -> None:
