@@ -69,6 +69,9 @@ def requests(params: Mapping[str, Any]) -> list[tuple[str, str, Request]]:
     for number, one in enumerate(params["endpoints"]):
         try:
             request = one_endpoint.request_of({**common, **one, "role": ROLE})
+            if one["server_certificate"] and not request.endpoint.tls:
+                why = "it would not be looked at"
+                raise _wrong("url: https://, since server_certificate is given", request.url, why, "correct url")
             made.append((one["name"], one["server_certificate"] or "", request))
         except InputError as error:
             told = error.problem

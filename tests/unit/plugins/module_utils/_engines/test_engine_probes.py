@@ -106,5 +106,7 @@ def test_the_certificate_of_the_server_is_that_of_the_file(authority: Authority)
 def test_what_cannot_be_meant_is_refused_by_its_place() -> None:
     with pytest.raises(InputError, match=r"endpoints\[0\] \(a\), url"):
         probes.requests(params({"name": "a", "url": "nowhere"}))
+    with pytest.raises(InputError, match=r"endpoints\[0\] \(a\), url: https://, since server_certificate"):
+        probes.requests(params({"name": "a", "url": "http://127.0.0.1:8000/v1", "server_certificate": "/c.pem"}))
     with pytest.raises(InputError, match="wait: 0 to 7200"):
         probes.requests(params(wait=-1))
