@@ -73,10 +73,13 @@ TAKEN = {
     "lora-modules": "lora",
     "kv-cache-memory-bytes": "kv_cache_gib, or config, context and sequences",
     "gpu-memory-utilization": "kv_cache_gib, or config, context and sequences",
+    # It counts more than the size in bytes, and the budget would be of another cache.
+    "num-gpu-blocks-override": "kv_cache_gib, or config, context and sequences",
 }
-# Of other things than this node's engine: whole files of options, several nodes, another protocol.
+# Of other things than this node's engine: whole files of options, several nodes or GPUs, another protocol, no port.
 NOT_HERE = (
     "config", "headless", "nnodes", "node-rank", "master-addr", "master-port", "distributed-executor-backend", "grpc",
+    "uds", "data-parallel-size", "data-parallel-size-local", "pipeline-parallel-size",
 )  # fmt: skip
 SECRET = ("api-key", "hf-token")
 # Of a preset itself; all else in it is of the engine.
