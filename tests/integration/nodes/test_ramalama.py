@@ -87,6 +87,12 @@ def test_a_check_of_a_bare_node_predicts_what_an_apply_does_and_three_workers_an
     assert all(f"127.0.0.1:{port} " in listening and f"0.0.0.0:{port} " not in listening for port in PORTS.values())
 
 
+def test_its_services_are_accepted(story):
+    for name in PORTS:
+        unit = f"/run/systemd/generator/ramalama-{name}.service"
+        assert story.machine.run("systemd-analyze", "verify", unit, timeout=60) == ""
+
+
 @pytest.mark.breaks(*DAMAGE, role="ramalama")
 def test_what_is_broken_by_hand_is_named_and_repaired(story):
     story.machine.shell("; ".join(DAMAGE.values()))
