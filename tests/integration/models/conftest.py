@@ -91,6 +91,13 @@ def control(plan: Plan, name: str) -> Control:
     return next(c for c in plan.controls if c.id == f"models/{name}")
 
 
+def snapshot(plan: Plan) -> dict[str, Any]:
+    """What is told of the only model."""
+    found: Any = plan.facts["snapshots"]
+    (one,) = found
+    return one
+
+
 @pytest.fixture
 def repositories(tmp_path: Path) -> Path:
     """Small files that are none of the hub's large ones, a nested one, an empty one, and weights."""

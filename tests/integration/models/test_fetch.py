@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
-from conftest import SIZE, Bench, control, states
+from conftest import SIZE, Bench, control, snapshot, states
 from hub import Fault
 
 WEIGHTS = "model.safetensors"
@@ -41,7 +41,7 @@ def test_a_check_foretells_and_a_run_publishes_exactly_the_declared_bytes(bench:
         assert (bench.folder / path).read_bytes() == source.read_bytes()
         assert (bench.folder / path).stat().st_mode & 0o7777 == 0o444
     assert sorted(p.name for p in (bench.root / "tiny").iterdir()) == sorted([bench.folder.name, "current"])
-    assert left.facts["snapshots"][0]["came"] == {bench.hub.url: 4}  # type: ignore[index]
+    assert snapshot(left)["came"] == {bench.hub.url: 4}
     assert states(bench.check()) == {}
     assert all(not asked for asked in bench.hub.authorised), "a token was sent for what is not gated"
 
@@ -88,7 +88,7 @@ Bench(Path({str(bench.place)!r}), hub, {bench.python!r}).apply({bench.manifest()
     assert 2 * MIB <= had < SIZE and not bench.folder.exists()
     bench.hub.faults.clear()
     bench.hub.asked.clear()
-    assert bench.check().facts["snapshots"][0]["missing"] == SIZE - had  # type: ignore[index]
+    assert snapshot(bench.check())["missing"] == SIZE - had
     assert states(bench.apply()) == {}
     assert bench.hub.asked[-1] == ("GET", WEIGHTS, f"bytes={had}-", SIZE - had)
 
@@ -206,7 +206,7 @@ def test_offline_asks_no_hub_and_a_peer_serves(bench: Bench, tmp_path: Path) -> 
     bench.hub.asked.clear()
     assert states(other.apply(offline=True, peers=[str(bench.root)])) == {}
     assert bench.hub.asked == []
-    assert other.check(offline=True).facts["snapshots"][0]["came"] == {str(bench.root): 4}  # type: ignore[index]
+    assert snapshot(other.check(offline=True))["came"] == {str(bench.root): 4}
 
 
 def test_what_a_peer_has_otherwise_comes_from_the_hub_and_the_peer_is_named(bench: Bench) -> None:
@@ -216,7 +216,7 @@ def test_what_a_peer_has_otherwise_comes_from_the_hub_and_the_peer_is_named(benc
     weights.write_bytes(b"\0" * SIZE)
     other = Bench(bench.place / "other", bench.hub, bench.python)
     bench.hub.asked.clear()
-    found = other.apply(peers=["/nonexistent", str(bench.root)]).facts["snapshots"][0]  # type: ignore[index]
+    found = snapshot(other.apply(peers=["/nonexistent", str(bench.root)]))
     assert {path for _m, path, _r, _s in bench.hub.asked} == {WEIGHTS}
     assert found["came"] == {str(bench.root): 3, bench.hub.url: 1}
     assert "other bytes" in found["passed"][str(bench.root)] and "/nonexistent" in found["passed"]

@@ -284,8 +284,11 @@ def test_killed_all_of_it_goes_and_it_comes_back_by_itself(site, which):
     victim = site.show("MainPID") if which == "main" else site.machine.run("pgrep", "-f", "^VLLM::Worker").strip()
     assert victim in before
     site.machine.run("kill", "-KILL", victim)
-    # It is active again only when it has answered.
-    again = lambda: int(site.show("NRestarts")) > starts and site.show("ActiveState") == "active"  # noqa: E731
+
+    def again() -> bool:
+        """It is active again only when it has answered."""
+        return int(site.show("NRestarts")) > starts and site.show("ActiveState") == "active"
+
     wait_until(again, f"back after its {which} was killed")
     assert site.completed() == answer and not set(before) & set(site.processes())
 
