@@ -170,6 +170,16 @@ engines:
   returned: always
   type: list
   elements: dict
+refused:
+  description: Why a real run stops before its first step, since it would certainly fail half-way.
+  returned: when there is such a reason
+  type: list
+  elements: str
+unused_confirm:
+  description: Names in O(confirm) that no step asked for.
+  returned: when there are such names
+  type: list
+  elements: str
 error:
   description: The four parts of an error and its key.
   returned: on failure

@@ -199,6 +199,11 @@ plan:
   returned: always
   type: list
   elements: str
+assumptions:
+  description: What the plan relies on.
+  returned: always
+  type: list
+  elements: str
 snapshots:
   description: For each model its path, whether it is C(whole), bytes that are C(missing), how many files came from
     which source (C(came)), and which sources were passed over and why (C(passed)).
@@ -210,9 +215,23 @@ unused:
   returned: when the place could be looked at
   type: list
   elements: dict
+free:
+  description: Bytes that are free where the models are, or would be.
+  returned: when the place could be looked at
+  type: int
 others:
   description: Paths of what somebody else has put there.
   returned: when the place could be looked at
+  type: list
+  elements: str
+refused:
+  description: Why a real run stops before its first step, since it would certainly fail half-way.
+  returned: when there is such a reason
+  type: list
+  elements: str
+unused_confirm:
+  description: Names in O(confirm) that no step asked for.
+  returned: when there are such names
   type: list
   elements: str
 error:

@@ -240,6 +240,11 @@ controls:
     cause:
       description: Who moved - C(corrective), C(intentional), C(never_applied), C(blocked), C(adopted) or empty.
       type: str
+left:
+  description: The controls as a failed real run left them.
+  returned: when a real run fails after it has looked
+  type: list
+  elements: dict
 plan:
   description: The steps, in order, that were or would be done.
   returned: always

@@ -10,9 +10,7 @@ import os
 from typing import Any
 
 import pytest
-import yaml
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import parse
 from ansible_collections.nusy.dgx_spark.plugins.modules import ensure_state
 
 
@@ -21,34 +19,6 @@ def run(capsys: pytest.CaptureFixture[str], **params: Any) -> dict[str, Any]:
     with patch_module_args({**params, "_ansible_check_mode": True}), pytest.raises(SystemExit):
         ensure_state.main()
     return json.loads(capsys.readouterr().out)
-
-
-def documented(options: dict[str, Any]) -> dict[str, Any]:
-    """An argument spec as the documentation tells it."""
-    keys = ("type", "elements", "required", "default", "choices")
-    return {
-        name: {
-            **{key: option[key] for key in keys if key in option},
-            **({"options": documented(option["suboptions"])} if "suboptions" in option else {}),
-        }
-        for name, option in options.items()
-    }
-
-
-def without_secrets(spec: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: {
-            key: without_secrets(value) if key == "options" else value
-            for key, value in option.items()
-            if key != "no_log"
-        }
-        for name, option in spec.items()
-    }
-
-
-def test_documentation_and_argument_spec_say_the_same():
-    options = yaml.safe_load(ensure_state.DOCUMENTATION)["options"]
-    assert documented(options) == without_secrets(parse.ARGUMENT_SPEC)
 
 
 def test_check_mode_reports_and_writes_nothing(capsys, tmp_path):

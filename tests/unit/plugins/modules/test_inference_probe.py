@@ -87,25 +87,6 @@ def test_every_returned_key_is_documented(capsys: pytest.CaptureFixture[str]) ->
     assert set(result["faults"][0]) == set(documented["faults"]["contains"])
 
 
-def test_the_documented_options_are_the_accepted_ones() -> None:
-    def documented(options: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: {key: option[key] for key in ("type", "required", "default") if key in option}
-            | ({"options": documented(option["suboptions"])} if "suboptions" in option else {})
-            for name, option in options.items()
-        }
-
-    def accepted(options: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: {key: option[key] for key in ("type", "required", "default") if key in option}
-            | ({"options": accepted(option["options"])} if "options" in option else {})
-            for name, option in options.items()
-        }
-
-    found = yaml.safe_load(inference_probe.DOCUMENTATION)["options"]
-    assert documented(found) == accepted(inference_probe.ARGUMENT_SPEC)
-
-
 def test_all_endpoints_of_a_node_and_no_key_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(lambda asked, sock: whole(sock, 401, f"no such key: {asked.headers['authorization']}")) as server:
         given = [{"name": "vllm@main", "url": f"http://127.0.0.1:{server.port}", "api_key": KEY}]

@@ -66,14 +66,6 @@ def test_every_returned_key_is_documented(triton: Path, good: str, capsys: pytes
     assert set(result["compiled"]) == set(documented["compiled"]["contains"])
 
 
-def test_the_documented_options_are_the_accepted_ones() -> None:
-    documented = yaml.safe_load(ptxas_probe.DOCUMENTATION)["options"]
-    assert {
-        name: {key: option[key] for key in ("type", "elements", "default") if key in option}
-        for name, option in documented.items()
-    } == ptxas_probe.SPEC
-
-
 def test_a_compile_that_cannot_run_is_not_called_fine(
     triton: Path, good: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,6 +150,14 @@ def test_a_plan_that_does_not_fit_says_what_would():
     assert found["arithmetic"].splitlines()[-1].endswith("too much")
 
 
+def test_sequences_that_fill_the_memory_to_the_last_byte_fit():
+    taken = SPARK - told(main(sequences=20))["left_bytes"]
+    found = told(main(sequences=21), total=taken)
+    assert found["fix"] == "main: 20 instead of 21 sequences of 32768 tokens"
+    full = told(main(sequences=20), total=taken)
+    assert full["fits"] and full["left_bytes"] == 0
+
+
 def test_one_sequence_that_is_too_long_is_cut():
     found = told(main(weights_gib=70, config=BIG, context=131072, sequences=2))
     assert found["fix"].startswith("main: one sequence of ")
@@ -185,6 +193,7 @@ def test_each_engine_that_could_give_way_is_named():
         (main(context=None), r"engines\[0\]\.context"),
         (main(context="32k"), r"engines\[0\]\.context"),
         (main(sequences=1.5), r"engines\[0\]\.sequences"),
+        (main(sequences=True), r"engines\[0\]\.sequences"),
         (main(kv_cache_dtype="nvfp4"), r"engines\[0\]\.kv_cache_dtype"),
         (main(kv_cache_gib=3), r"engines\[0\]\.config: nothing beside kv_cache_gib"),
         (main(enforce_eager="yes"), r"engines\[0\]\.enforce_eager"),
@@ -323,6 +332,7 @@ def test_what_nobody_knows_is_never_fine():
     assert "without what nobody knows (dark: weights; " in found["explanation"]
     assert found["fix"].startswith("dark: say weights_gib where it is declared; dark: say kv_cache_gib, or config")
     assert "? GiB  dark: weights" in found["arithmetic"]
+    assert [part["bytes"] for part in found["engines"][1]["parts"][:2]] == [None, None]
     # Too much is too much, whatever the rest is; and whoever makes room for another may be the heavier one.
     assert "too much" in told(main(weights_gib=150), dark)["explanation"]
     hidden = told(main(), {**dark, "conflicts": ["main"]})
