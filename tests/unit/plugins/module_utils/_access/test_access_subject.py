@@ -71,6 +71,22 @@ def test_what_was_there_before_two_changes_is_what_comes_back():
     assert node.files[f"{guard.ARMED}/ssh.sh"].text == kept
 
 
+def test_the_table_that_was_in_force_is_what_comes_back():
+    node, table = AccessNode(), f"{guard.ARMED}/table"
+    run(node, confirm=["firewall"])
+    assert table not in node.files
+    node.came = AGAIN
+    run(node, proving=True)
+    before = node.table
+    run(node, published=[SERVICE])
+    # Again by a login that proves nothing.
+    run(node, published=[{**SERVICE, "ports": ["444"]}])
+    assert node.table != before == node.files[table].text
+    assert f"-f {guard.UNDOING}/table" in node.files[f"{guard.ARMED}/firewall.sh"].text
+    modes = [node.files[path].mode for path in (table, firewall.RULES, firewall.UNIT_FILE)]
+    assert modes == [0o600, 0o644, 0o644]
+
+
 def test_who_comes_after_the_change_was_undone_is_told(monkeypatch: pytest.MonkeyPatch):
     node = AccessNode()
     run(node)
@@ -370,6 +386,9 @@ def test_a_file_that_the_running_server_has_not_read_is_named():
         "ssh_running"
     }
     assert "apply_ssh" in " ".join(step.text() for step in declared().plan(node).steps)
+    # Who did not come by SSH cannot prove that there is a way in, whatever else there is to say.
+    node.came = ""
+    assert verdicts(declared().plan(node))["ssh_running"].reason.startswith("this run did not come by SSH")
     # Where systemd starts one for each login, that reads them anew.
     node.read_at = 0
     assert verdicts(declared().plan(node))["ssh_running"].state == "in_sync"

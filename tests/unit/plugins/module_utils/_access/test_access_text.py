@@ -41,6 +41,12 @@ def test_an_older_sshd_gets_what_it_knows() -> None:
     }
 
 
+def test_a_newer_sshd_gets_nothing_that_a_quantum_computer_breaks() -> None:
+    supported = {"kex": {*ssh.KEX_9, *ssh.KEX_10}, "cipher": ssh.CIPHERS, "mac": ssh.MACS, "HostKeyAlgorithms": ssh.KEYS}
+    (found,) = ssh.settings(wanted(), supported, {"kexalgorithms"})
+    assert found.value == ",".join(ssh.KEX_10)
+
+
 def test_what_is_printed_several_times_is_read_whole() -> None:
     found = ssh.effective("port 22\nport 2222\npermitrootlogin without-password\nbanner none\n")
     assert found == {"port": "22 2222", "permitrootlogin": "prohibit-password", "banner": "none"}
