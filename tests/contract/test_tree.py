@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rules import Rule, Tree, machines, plugins, roles, tasks, tree
+from rules import Rule, Tree, examples, machines, plugins, roles, tasks, tree
 
-RULES = (*roles.RULES, *tasks.RULES, *plugins.RULES, *tree.RULES, *machines.RULES)
+RULES = (*roles.RULES, *tasks.RULES, *plugins.RULES, examples.examples_are_taken, *tree.RULES, *machines.RULES)
 HERE = Tree(Path(__file__).resolve().parents[2])
 
 

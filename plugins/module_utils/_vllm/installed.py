@@ -65,9 +65,8 @@ def find(reader: Reader) -> Installed:
     return Installed(release, from_data(seen["options"]), key=key)
 
 
-def keep(found: Installed, reader: Reader, writer: Writer) -> None:
-    if reader.stat(STATE) is None:
-        writer.mkdir(STATE, mode=0o755, uid=0, gid=0)
+def keep(found: Installed, writer: Writer) -> None:
+    """Beside what is declared, whose folder every real run makes first."""
     note = {"release": found.release, "key": found.key, "options": as_data(found.options or {})}
     writer.write(NOTE, json.dumps(note, indent=1) + "\n", mode=0o644, uid=0, gid=0)
 

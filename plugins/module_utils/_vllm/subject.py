@@ -143,7 +143,7 @@ def _judged(
         reason = f"what vLLM {found.release} takes is not noted, so that each look asks it for seconds"
         seen.append(Assertion("note", "drifted", "absent", "present", reason, steps=(installed.step(),)))
     engines = declared if wrong else [_engine(one, found.options, found.release) for one in given]
-    kept = {installed.step().action: lambda _step, reader, writer: installed.keep(found, reader, writer)}
+    kept = {installed.step().action: lambda _step, _reader, writer: installed.keep(found, writer)}
     return Judged(engines, ControlSpec(OPTIONS, assertions=tuple(seen)), kept)
 
 

@@ -30,7 +30,7 @@ def _python(tree: Tree, folder: str = "plugins") -> Iterator[Path]:
     yield from (path for path in tree.files if path.suffix == ".py" and tree.root / folder in path.parents)
 
 
-def _strings(path: Path) -> dict[str, str]:
+def strings(path: Path) -> dict[str, str]:
     """Top-level (and class-level, for fragments) string assignments."""
     module = ast.parse(path.read_text("utf-8"))
     bodies = [module.body, *(node.body for node in module.body if isinstance(node, ast.ClassDef))]
@@ -44,14 +44,14 @@ def _strings(path: Path) -> dict[str, str]:
     }
 
 
-def _documentation(tree: Tree, path: Path) -> dict[str, Any]:
+def documentation(tree: Tree, path: Path) -> dict[str, Any]:
     """DOCUMENTATION with the options and attributes of its fragments."""
-    document: dict[str, Any] = yaml.safe_load(_strings(path).get("DOCUMENTATION", "{}")) or {}
+    document: dict[str, Any] = yaml.safe_load(strings(path).get("DOCUMENTATION", "{}")) or {}
     fragments = document.get("extends_documentation_fragment") or []
     for full in [fragments] if isinstance(fragments, str) else fragments:
         name, _dot, part = str(full).removeprefix("nusy.dgx_spark.").partition(".")
         source = tree.root / "plugins" / "doc_fragments" / f"{name}.py"
-        text = _strings(source).get(part.upper() or "DOCUMENTATION", "{}") if source.exists() else "{}"
+        text = strings(source).get(part.upper() or "DOCUMENTATION", "{}") if source.exists() else "{}"
         for key, value in (yaml.safe_load(text) or {}).items():
             if isinstance(value, dict):
                 document[key] = {**value, **document.get(key, {})}
@@ -94,7 +94,7 @@ def plugins_are_documented(tree: Tree) -> Iterator[str]:
             if not (tree.root / "plugins" / "modules" / path.name).exists():
                 yield f"{where}: an action is documented by the module of its name, which is not there"
             continue
-        document, texts = _documentation(tree, path), _strings(path)
+        document, texts = documentation(tree, path), strings(path)
         named = document.get("module" if kind == "modules" else "name")
         if named not in (path.stem, f"nusy.dgx_spark.{path.stem}"):
             yield f"{where}: DOCUMENTATION is about {named}"
@@ -123,7 +123,7 @@ def _options(where: str, options: Mapping[str, Any], prefix: str = "") -> Iterat
 
 def modules_state_their_attributes(tree: Tree) -> Iterator[str]:
     for path in sorted((tree.root / "plugins" / "modules").glob("*.py")):
-        attributes = _documentation(tree, path).get("attributes") or {}
+        attributes = documentation(tree, path).get("attributes") or {}
         for name in ATTRIBUTES:
             if attributes.get(name, {}).get("support") not in ("full", "partial", "none", "N/A"):
                 yield f"{tree.relative(path)}: does not state the attribute {name}"

@@ -42,7 +42,12 @@ def test_an_older_sshd_gets_what_it_knows() -> None:
 
 
 def test_a_newer_sshd_gets_nothing_that_a_quantum_computer_breaks() -> None:
-    supported = {"kex": {*ssh.KEX_9, *ssh.KEX_10}, "cipher": ssh.CIPHERS, "mac": ssh.MACS, "HostKeyAlgorithms": ssh.KEYS}
+    supported = {
+        "kex": {*ssh.KEX_9, *ssh.KEX_10},
+        "cipher": ssh.CIPHERS,
+        "mac": ssh.MACS,
+        "HostKeyAlgorithms": ssh.KEYS,
+    }
     (found,) = ssh.settings(wanted(), supported, {"kexalgorithms"})
     assert found.value == ",".join(ssh.KEX_10)
 

@@ -91,9 +91,10 @@ def test_a_batch_is_bounded_where_nobody_says_so() -> None:
     [
         ({"contxt": 4096}, "write context"),
         ({"context": "4k"}, "context: a whole number above 0"),
+        ({"context": True}, "context: a whole number above 0"),
         ({"model": "--model"}, "model: a text of one line that does not begin with -"),
         ({"served_name": "a\nb"}, "served_name: a text of one line"),
-        ({"port": 70000}, "a port up to 65535"),
+        ({"port": 65536}, "a port up to 65535"),
         ({"dtype": "int8"}, "one of auto, bfloat16"),
         ({"tool_parser": "mistrall"}, "vllm_engines[0].tool_parser: one of"),
         ({"batched_tokens": 65536}, "hang a Spark"),

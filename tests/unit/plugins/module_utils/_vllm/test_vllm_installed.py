@@ -76,7 +76,7 @@ def noted(node: Node) -> installed.Installed:
         def write(self, path: str, content: str, *, mode: int, **_owner: int) -> None:
             super().write(path, content, mode=mode, uid=os.getuid(), gid=os.getgid())
 
-    installed.keep(found, HostReader(), Writer())
+    installed.keep(found, Writer())
     return found
 
 
