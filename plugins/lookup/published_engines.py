@@ -17,6 +17,8 @@ description:
   - What an engine does not say itself follows from its preset. Its weights follow from the sizes of the files in
     C(models_manifest), where its model is one of them, by name or by path.
   - What nobody says is named as unknown, and not guessed.
+  - What is declared for a host on which playbooks do not run its role is no engine of that host, as C(meta/groups.yml)
+    of the role has it. On a host in none of the groups that any role names all of them count.
   - Computed on the controller, without a connection. Role C(memory_guard) takes all of it.
 options: {}
 notes:

@@ -14,7 +14,8 @@ description:
   - Every role of this collection that listens publishes so in its C(meta/ports.yml). This computes
     what that comes to on the host at hand, with its variables, and adds what C(spark_ports) says.
   - Computed on the controller, without a connection. What M(nusy.dgx_spark.preflight) refuses is an error here too.
-  - A role publishes for every host of a play, unless its variables say that the service is not there.
+  - A role publishes for every host on which playbooks run it, as its C(meta/groups.yml) says, unless its variables say
+    that the service is not there. For a host in none of the groups that any role names, all of them publish.
 options: {}
 notes:
   - Use C(query()), which returns a list also when there is one service or none.

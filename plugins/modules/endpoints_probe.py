@@ -30,7 +30,7 @@ attributes:
     support: full
 options:
   endpoints:
-    description: Whom to ask. The filter P(nusy.dgx_spark.declared_endpoints#filter) makes these of declared engines.
+    description: Whom to ask. The lookup P(nusy.dgx_spark.published_endpoints#lookup) makes these of declared engines.
     type: list
     elements: dict
     default: []
@@ -137,8 +137,8 @@ author:
   - The nusy.dgx_spark maintainers (@nusy)
 seealso:
   - module: nusy.dgx_spark.inference_probe
-  - plugin: nusy.dgx_spark.declared_endpoints
-    plugin_type: filter
+  - plugin: nusy.dgx_spark.published_endpoints
+    plugin_type: lookup
 """
 
 EXAMPLES = r"""

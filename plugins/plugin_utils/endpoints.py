@@ -7,26 +7,34 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils import engines
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.documents import environment
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables
 
 # Who listens on all addresses is asked on the one that stays.
 _ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _TLS = {"certificate": "server_certificate", "client_certificate": "certificate", "client_key": "private_key"}
 
 
-def endpoints(vllm: object, llama_cpp: object, workers: object) -> list[dict[str, Any]]:
-    """As ``endpoints_probe`` takes them; not those that are declared not to run. Raises InputError."""
-    return [
-        *(_endpoint(f"vllm@{one['name']}", one, "served_name") for one in _engines(vllm, "vllm_engines")),
-        *(_endpoint(f"llama@{one['name']}", one, "served_name") for one in _engines(llama_cpp, "llama_cpp_engines")),
-        *(
-            _endpoint(f"ramalama-{one['name']}", one, "served_model_name")
-            for one in _engines(workers, "ramalama_workers")
-        ),
-    ]
+def published(
+    owners: Mapping[str, Path], host: Variables, loader: DataLoader, templar: Templar
+) -> Iterator[dict[str, Any]]:
+    """As ``endpoints_probe`` takes them; not those that are declared not to run.
+
+    Raises InputError for what is no engine, and AnsibleError for what cannot be computed.
+    """
+    for folder, said in engines.declaring(owners, host, loader):
+        given = environment(folder, host, loader, templar).template(host.written[said["variable"]])
+        for one in _engines(given, said["variable"]):
+            name = str(said["unit"]).format(name=one["name"]).removesuffix(".service")
+            yield _endpoint(name, one, said["served"])
 
 
 def _engines(given: object, variable: str) -> Iterator[Mapping[str, Any]]:

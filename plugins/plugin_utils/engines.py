@@ -9,6 +9,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import shown
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.parse import SUMMANDS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import named
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.subject import merged
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.subject import merged, no_preset
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.documents import environment
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.groups import running
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables, options
 
 FILE = "engines.yml"
@@ -33,19 +35,26 @@ READ = (*SUMMANDS, "model", "projector", "preset", "conflicts", "host", "port", 
 TEXTS = ("name", "kv_cache_dtype")
 
 
+def declaring(owners: Mapping[str, Path], host: Variables, loader: DataLoader) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The roles that run engines on that host, each with what it publishes of them.
+
+    Not those for which nothing is written: they declare none, and computing that takes time on every host.
+    """
+    for folder in running(owners, host, loader).values():
+        path = folder / "meta" / FILE
+        if path.is_file():
+            said = loader.load_from_file(str(path), trusted_as_template=True)
+            if said["variable"] in host.written:
+                yield folder, said
+
+
 def published(
     owners: Mapping[str, Path], host: Variables, loader: DataLoader, templar: Templar
 ) -> Iterator[dict[str, Any]]:
     """Raises InputError for what nobody could size, and AnsibleError for what cannot be computed."""
-    for folder in owners.values():
-        path = folder / "meta" / FILE
-        if not path.is_file():
-            continue
-        said = loader.load_from_file(str(path), trusted_as_template=True)
-        # Nothing is written: the role declares none, and computing that takes time on every host.
-        if said["variable"] in host.written:
-            there = environment(folder, host, loader, templar)
-            yield from _of_role(folder, said, host.written[said["variable"]], loader, there)
+    for folder, said in declaring(owners, host, loader):
+        there = environment(folder, host, loader, templar)
+        yield from _of_role(folder, said, host.written[said["variable"]], loader, there)
 
 
 def _of_role(
@@ -72,6 +81,9 @@ def _of_role(
         for word, kind, wanted in (("preset", str, "the name of one"), ("conflicts", list, "a list of names")):
             if not isinstance(one.get(word), (kind, type(None))):
                 raise _wrong(f"{at}.{word}", wanted, one[word])
+        if one.get("preset") and presets and one["preset"] not in presets:
+            # Also of an engine that says all of its sizes: its role would refuse it.
+            raise InputError(**dataclasses.asdict(no_preset(f"{at}.preset", one["preset"], presets)))
         engine = {**defaults, **merged(one, presets)}
         weights = _weights(engine, said["program"], manifest, root, at)
         if weights and one.get("weights_gib") is None:

@@ -23,6 +23,7 @@ from ansible.template import Templar
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, Problem
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import misfits, shown, unknown
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.documents import environment
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.groups import running
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables
 
 OWN = "spark_ports"
@@ -89,6 +90,7 @@ def published(
         yield dataclasses.replace(problem, found=f"{problem.found} on {host.host}{host.place(OWN)}")
         return
     known = []
+    here = running(owners, host, loader)
     for role, folder in owners.items():
         path = folder / "meta" / "ports.yml"
         entries = loader.load_from_file(str(path), trusted_as_template=True)["ports"] if path.is_file() else ()
@@ -96,6 +98,8 @@ def published(
         for entry in entries:
             name = f"{role}/{entry['service']}"
             known.append(name)
+            if role not in here:
+                continue
             other = own.get(name, {})
             try:
                 if not there.template(entry.get("when", True)):

@@ -14,7 +14,7 @@ from test_tree import RULES
 ROLE = "roles/demo/"
 TASKS, HANDLERS = ROLE + "tasks/main.yml", ROLE + "handlers/main.yml"
 CONTROLS, DEFAULTS = ROLE + "meta/controls.yml", ROLE + "defaults/main.yml"
-PORTS = ROLE + "meta/ports.yml"
+PORTS, GROUPS = ROLE + "meta/ports.yml", ROLE + "meta/groups.yml"
 PLAY, MODULE = "playbooks/demo.yml", "plugins/modules/demo_state.py"
 PROBING = "\n- name: Probe\n  nusy.dgx_spark.inference_probe: {url: x, role: demo}"
 UTILS = "plugins/module_utils/_demo/plan.py"
@@ -77,6 +77,10 @@ BREAKS = [
     ("engines_are_published", ROLE + "meta/engines.yml", "", "presets: files/none.yml", "names a variable"),
     ("engines_are_published", ROLE + "meta/engines.yml", "@{name}", "", "its unit is no service"),
     ("engines_are_published", ROLE + "meta/engines.yml", "", "health: x", "has health"),
+    ("engines_are_published", ROLE + "meta/engines.yml", "served: name", "", "by which word"),
+    ("what_is_published_counts_where_its_role_is_played", GROUPS, None, "", "groups.yml is missing"),
+    ("what_is_published_counts_where_its_role_is_played", GROUPS, "spark", "workstation", "on hosts of spark"),
+    ("what_is_published_counts_where_its_role_is_played", PLAY, "hosts: spark", "hosts: spark:workstation", "on hosts of spark, workstation"),
     ("roles_make_few_calls", TASKS, "", "- {stat: {}}\n- {ansible.builtin.slurp: {}}", "makes 3 calls"),
     ("roles_make_few_calls", TASKS, "", "- block: [{stat: {}}, {stat: {}}]", "makes 3 calls"),
     ("ensure_state_names_its_role", TASKS, "role: demo", "role: other", "says it is role other"),

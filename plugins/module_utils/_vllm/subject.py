@@ -162,6 +162,10 @@ def merged(one: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, Any]
     return {**{name: value for name, value in preset.items() if name not in left_out}, **said}
 
 
+def no_preset(at: str, name: str, presets: Mapping[str, Any]) -> Problem:
+    return _problem(at, "one that is there", name, _near(name, list(presets)))
+
+
 def _found(engine: dict[str, Any], models: Sequence[object], root: str, at: str) -> dict[str, Any]:
     """A name of the manifest becomes its path; a path and a name of the hub, which has a slash, stay."""
     if "/" in engine["model"]:
@@ -185,7 +189,7 @@ def problems(
         at = f"engines[{number}]"
         wanted = declared[number].get("preset")
         if wanted and wanted not in presets:
-            yield _problem(f"{at}.preset", "one that is there", wanted, _near(wanted, list(presets)))
+            yield no_preset(f"{at}.preset", wanted, presets)
         yield from arguments.problems(_told(engine), options, release, at)
         if engine.get("nodes", 1) != 1:
             fix = "start the part of each node by the launcher vllm-node"

@@ -75,7 +75,7 @@ JUDGES = {
     "nusy.dgx_spark.vllm_venv": "plugins/module_utils/_venv/model.py",
 }
 # Of meta/engines.yml, and the role that adds up what the others publish.
-ENGINE_KEYS = {"variable", "unit", "program", "presets", "kv_cache_gib"}
+ENGINE_KEYS = {"variable", "unit", "program", "served", "presets", "kv_cache_gib"}
 SUMS = {"memory_guard"}
 # A shared input of the inventory with the default that the spec names.
 SHARED = re.compile(r"\{\{ *spark_[a-z0-9_]+ *\| *default\((?P<value>.*)\) *\}\}\Z")
@@ -298,7 +298,7 @@ def ensure_state_names_its_role(tree: Tree) -> Iterator[str]:
 
 
 def roles_stand_alone(tree: Tree) -> Iterator[str]:
-    """No hidden dependency, no knowledge of groups: both belong to playbooks and inventories."""
+    """No hidden dependency, and nothing it does knows a group: both belong to playbooks and inventories."""
     for role in tree.roles:
         if (tree.yaml(role / "meta" / "main.yml") or {}).get("dependencies"):
             yield f"roles/{role.name}/meta/main.yml: depends on other roles"
@@ -366,8 +366,27 @@ def engines_are_published(tree: Tree) -> Iterator[str]:
             yield f"{where}: names a variable, a program or a file that is not there"
         if said and not re.fullmatch(r"[^{]*\{name\}[^{]*\.service", str(said.get("unit"))):
             yield f"{where}: its unit is no service with {{name}} in it"
+        if said and not said.get("served"):
+            yield f"{where}: does not say by which word an engine names its model to clients (served)"
         if unknown := said.keys() - ENGINE_KEYS:
             yield f"{where}: has {', '.join(sorted(unknown))}, which nobody reads"
+
+
+def what_is_published_counts_where_its_role_is_played(tree: Tree) -> Iterator[str]:
+    """Engines that are declared for all hosts are in the budget of those alone on which a playbook runs them."""
+    played: dict[str, set[str]] = {}
+    for _where, play in tree.plays:
+        for entry in play.get("roles") or []:
+            name = str(entry["role"] if isinstance(entry, dict) else entry).removeprefix("nusy.dgx_spark.")
+            played.setdefault(name, set()).update(str(play["hosts"]).split(":"))
+    for role in tree.roles:
+        where = f"roles/{role.name}/meta/groups.yml"
+        said = tree.yaml(role / "meta" / "groups.yml")
+        if said is None:
+            if any((role / "meta" / name).is_file() for name in ("ports.yml", "engines.yml")):
+                yield f"{where} is missing: the role publishes, and nobody knows where that counts"
+        elif said != {"groups": sorted(played.get(role.name, ()))}:
+            yield f"{where}: playbooks run the role on hosts of {', '.join(sorted(played.get(role.name, ())))}"
 
 
 def no_lock_holds_a_blocked_release(tree: Tree) -> Iterator[str]:
@@ -398,4 +417,5 @@ RULES = (
     every_role_is_played,
     ports_are_published,
     engines_are_published,
+    what_is_published_counts_where_its_role_is_played,
 )

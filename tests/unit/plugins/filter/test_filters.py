@@ -166,30 +166,3 @@ def test_placement() -> None:
     assert (found["fits"], found["engines"]) == (True, {"large": ["spark1", "spark2"]})
     assert "wants a mapping of names to bytes" in refusal(engines, "placement", [1])
     assert "engines[0].weights_gib" in refusal([{"name": "x"}], "placement", memory)
-
-
-def test_declared_engines_are_endpoints() -> None:
-    tls = {"certificate": "/c", "key": "/k", "client_ca": "/a", "client_certificate": "/p", "client_key": "/q"}
-    vllm = [
-        {"name": "main", "port": 8000, "model": "/srv/m", "api_key": "open-sesame", "served_name": "mistral"},
-        {"name": "off", "port": 8001, "enabled": False},
-        {"name": "far", "port": 8002, "host": "fd00::1", "tls": tls},
-    ]
-    found = filtered(vllm, "declared_endpoints", [{"name": "swarm", "port": 8081, "host": "0.0.0.0"}], [
-        {"name": "vision", "port": 8082, "served_model_name": "eyes"},
-    ])  # fmt: skip
-    assert found == [
-        {"name": "vllm@main", "url": "http://127.0.0.1:8000/v1", "model": "mistral", "api_key": "open-sesame"},
-        {"name": "vllm@far", "url": "https://[fd00::1]:8002/v1", "model": "far", "server_certificate": "/c",
-         "certificate": "/p", "private_key": "/q"},
-        {"name": "llama@swarm", "url": "http://127.0.0.1:8081/v1", "model": "swarm"},
-        {"name": "ramalama-vision", "url": "http://127.0.0.1:8082/v1", "model": "eyes"},
-    ]  # fmt: skip
-    assert "vllm_engines[1]: a mapping with name and port" in refusal([vllm[0], {"name": "x"}], "declared_endpoints")
-    assert "llama_cpp_engines: a list" in refusal([], "declared_endpoints", {"swarm": {}})
-    # As role llama_cpp has it: words without a file are no TLS.
-    (plain,) = filtered(
-        [], "declared_endpoints", [{"name": "swarm", "port": 8081, "tls": {"certificate": "", "key": ""}}]
-    )
-    assert plain == {"name": "llama@swarm", "url": "http://127.0.0.1:8081/v1", "model": "swarm"}
-    assert "vllm@main.tls: a mapping" in refusal([{**vllm[0], "tls": "yes"}], "declared_endpoints")

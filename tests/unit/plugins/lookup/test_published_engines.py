@@ -90,6 +90,23 @@ def test_what_nobody_says_is_unknown_and_names_its_engine() -> None:
     assert found["unknown"] == [] and budget(parse.plan([found], SPARK))["fits"]
 
 
+@pytest.mark.parametrize(
+    ("groups", "counted"),
+    [
+        (["spark"], {"llama@x"}),
+        (["workstation"], {"ramalama-x"}),
+        (["spark", "spark_head", "workstation"], {"llama@x", "ramalama-x"}),
+        # Of plays that we do not know: all of the roles may run there.
+        (["lab"], {"llama@x", "ramalama-x"}),
+        ([], {"llama@x", "ramalama-x"}),
+    ],
+)
+def test_what_is_declared_for_all_hosts_counts_where_it_runs(groups: list[str], counted: set[str]) -> None:
+    one = [{"name": "x", "model": "/q.gguf", "port": 1, "weights_gib": 1, "kv_cache_gib": 1}]
+    found = query(llama_cpp_engines=one, ramalama_workers=one, group_names=groups)
+    assert {engine["name"] for engine in found} == counted
+
+
 def test_conflicts_are_units_across_roles() -> None:
     found = query(
         vllm_engines=[{"name": "large", "model": "/m", "port": 8000, "weights_gib": 90, "kv_cache_gib": 1,
@@ -129,6 +146,15 @@ def test_no_key_is_computed_or_handed_on() -> None:
         (
             {"vllm_engines": [{"name": "x", "model": "/m", "preset": ["y"]}]},
             r"vllm_engines\[0\]\.preset: the name of one",
+        ),
+        # Whoever says all sizes needs no preset for them; the role would refuse it, and says what was probably meant.
+        (
+            {
+                "vllm_engines": [
+                    {"name": "x", "model": "/m", "preset": "mistral-7", "weights_gib": 1, "kv_cache_gib": 1}
+                ]
+            },
+            r"(?s)vllm_engines\[0\]\.preset: one that is there.*'?mistral-7\b.*write mistral-7b",
         ),
     ],
 )

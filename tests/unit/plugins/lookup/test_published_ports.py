@@ -29,6 +29,22 @@ def test_it_returns_what_the_host_at_hand_publishes():
     assert [one["service"] for one in query(launchers_launchers=[])] == ["ssh"]
 
 
+def test_what_is_declared_for_all_hosts_is_published_where_it_runs():
+    engines = {"llama_cpp_engines": [{"name": "x", "port": 8081}], "ramalama_workers": [{"name": "x", "port": 8081}]}
+
+    def services(*groups: str, **variables: Any) -> set[str]:
+        return {one["service"] for one in query(**engines, group_names=list(groups), **variables)}
+
+    # Where both ran, one would find its port taken.
+    assert services("spark", launchers_launchers=[]) == {"ssh", "llama-cpp"}
+    assert services("workstation") == {"workers"}
+    for groups in (("spark", "workstation"), ("lab",), ()):
+        with pytest.raises(AnsibleLookupError, match="One service for tcp port 8081"):
+            services(*groups)
+    # What the inventory says of a service that is not there is no wrong name.
+    assert services("workstation", spark_ports={"llama_cpp/llama-cpp": {"ports": [8083]}}) == {"workers"}
+
+
 def test_what_preflight_refuses_is_an_error():
     with pytest.raises(AnsibleLookupError, match="One service for tcp port 8080"):
         query(launchers_launchers=["llama-serve"], spark_ports={"own": {"ports": [8080], "reason": "x"}})
