@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Problem, refusal
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.documents import refusals
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.documents import Unjudged, refusals
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.ports import misplaced
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables, of_collection
 
@@ -23,17 +23,21 @@ class ActionModule(ActionBase):
         given = Variables(str(variables.get("inventory_hostname")), variables, self._templar.template)
         owners = of_collection()
         # A role's call says nothing new of what does not even fit.
-        problems = list(given.misfits(owners)) or [
-            *refusals(owners, given, self._loader, self._templar),
-            *misplaced(owners, given, self._loader, self._templar),
-        ]
+        problems, unjudged = list(given.misfits(owners)), []
+        if not problems:
+            found = [
+                *refusals(owners, given, self._loader, self._templar),
+                *misplaced(owners, given, self._loader, self._templar),
+            ]
+            problems = [one for one in found if isinstance(one, Problem)]
+            unjudged = [one.text(given.host) for one in found if isinstance(one, Unjudged)]
         if not problems and not variables.get("ansible_check_mode") and (unnamed := _unnamed_machine(given)):
             problems = [unnamed]
         if problems:
             return {**result, **refusal(problems)}
-        for text in given.nearly_ours(owners):
+        for text in (*given.nearly_ours(owners), *unjudged):
             self._display.warning(text)
-        return {**result, "changed": False}
+        return {**result, "changed": False, "unjudged": unjudged}
 
 
 def _unnamed_machine(given: Variables) -> Problem | None:

@@ -18,7 +18,8 @@ options: {}
 notes:
   - Use C(query()), which returns a list also when there is one engine or none.
   - The result holds keys. Print it nowhere.
-  - What is declared for a host on which playbooks do not run its role is no engine of that host (C(docs/guides/ports.md)).
+  - What is declared for a host on which playbooks do not run its role is no engine of that host, as
+    P(nusy.dgx_spark.published_engines#lookup) has it.
 seealso:
   - module: nusy.dgx_spark.endpoints_probe
 """

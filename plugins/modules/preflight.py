@@ -19,7 +19,8 @@ description:
     two controls that contradict each other. So no role is applied to a host where a later one would be refused.
   - Refuses two services on one port and address of a host, by what roles publish and C(spark_ports) adds
     (P(nusy.dgx_spark.published_ports#lookup)). A wildcard meets every address.
-  - What cannot be computed before the role runs is judged by the role's own call.
+  - What cannot be computed before the role runs is judged by the role's own call. A warning names each, with what is
+    missing.
 attributes:
   check_mode:
     description: Judges the same in check mode, but for the guard of the local inventory.
@@ -44,6 +45,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+unjudged:
+  description: One text for each call of a role, or port of a service, that could not be computed yet, with the reason.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - >-
+      the call of role prereqs on spark-1 cannot be computed before it runs, and was not judged: 'team' is undefined.
+      What is wrong with it will stop that role, after those before it were applied.
 error:
   description: The first error - C(key), C(kind) (always C(input)), C(wanted), C(found), C(why) and C(fix).
   returned: failure

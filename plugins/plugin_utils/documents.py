@@ -30,27 +30,52 @@ from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Va
 NAMESPACE = "nusy.dgx_spark."
 
 
-def refusals(owners: Mapping[str, Path], host: Variables, loader: DataLoader, templar: Templar) -> Iterator[Problem]:
+@dataclasses.dataclass(frozen=True)
+class Unjudged:
+    """What of a role nobody could compute before it runs, and why not."""
+
+    role: str
+    what: str
+    why: str
+
+    def text(self, host: str) -> str:
+        return (
+            f"{self.what} of role {self.role} on {host} cannot be computed before it runs, and was not judged: "
+            f"{self.why}. What is wrong with it will stop that role, after those before it were applied."
+        )
+
+
+def unjudged(role: str, what: str, error: AnsibleError) -> Unjudged:
+    return Unjudged(role, what, " ".join(str(error).split()).rstrip("."))
+
+
+def refusals(
+    owners: Mapping[str, Path], host: Variables, loader: DataLoader, templar: Templar
+) -> Iterator[Problem | Unjudged]:
     """What the calls of these roles would be refused for on that host, led back to its variables."""
     ours = {name for name in host.written if owners_of(name, owners)}
     for folder in owners.values():
         # Nothing written that the role reads: it is called as it was shipped. Computing that takes time on every host.
         if not ours.isdisjoint(_read_by(folder, owners)):
             for problem in _refusals(folder, host, loader, templar):
+                if isinstance(problem, Unjudged):
+                    yield problem
+                    continue
                 # By its own variable or, where that is left at its default, by the one that the default reads.
                 sources = (host.source(problem.found, owner) for owner in (folder, *owners.values()))
                 source = next(filter(None, sources), "")
                 yield dataclasses.replace(problem, found=f"{problem.found} on {host.host}{source}")
 
 
-def _refusals(folder: Path, host: Variables, loader: DataLoader, templar: Templar) -> Iterator[Problem]:
-    """What cannot be computed before the role runs is left to its own call."""
+def _refusals(folder: Path, host: Variables, loader: DataLoader, templar: Templar) -> Iterator[Problem | Unjudged]:
+    """What cannot be computed before the role runs is left to its own call, by name."""
     there = environment(folder, host, loader, templar)
     for task in _read(folder / "tasks", loader) or ():
         for ensuring in (one for name, one in SUBJECTS.items() if f"{NAMESPACE}{name}" in task):
             try:
                 options = there.template({**task[f"{NAMESPACE}{ensuring.module}"], **ensuring.made})
-            except AnsibleError:
+            except AnsibleError as error:
+                yield unjudged(folder.name, "the call", error)
                 continue
             yield from _judged(ensuring, options)
 

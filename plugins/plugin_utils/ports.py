@@ -22,7 +22,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, Problem
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import misfits, shown, unknown
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.documents import environment
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.documents import Unjudged, environment, unjudged
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.groups import running
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables
 
@@ -74,16 +74,17 @@ class Service:
 
 def published(
     owners: Mapping[str, Path], host: Variables, loader: DataLoader, templar: Templar, *, computable: bool = False
-) -> Iterator[Service | Problem]:
+) -> Iterator[Service | Problem | Unjudged]:
     """Every service of the host, and what is wrong with how it is written.
 
-    ``computable``: leave out what cannot be computed before its role runs, instead of failing.
+    ``computable``: name what cannot be computed before its role runs, instead of failing.
     """
     try:
         own = host.value(OWN, {})
-    except AnsibleError:
+    except AnsibleError as error:
         if not computable:
             raise
+        yield unjudged("access", OWN, error)
         own = {}
     if not isinstance(own, Mapping):
         problem = _refused(f"{OWN}: a mapping of services", shown(own), "nothing could be opened for it").problem
@@ -105,10 +106,11 @@ def published(
                 if not there.template(entry.get("when", True)):
                     continue
                 values = {key: there.template(entry[key]) for key in OPTIONS if key in entry}
-            except AnsibleError:
-                if computable:
-                    continue
-                raise
+            except AnsibleError as error:
+                if not computable:
+                    raise
+                yield unjudged(role, f"the port of {entry['service']}", error)
+                continue
             source = f"{OWN}{host.place(OWN)}" if name in own else _source(entry, folder, host, loader)
             values = {**values, **other} if isinstance(other, Mapping) else other
             yield from _service(entry["service"], role, values, source, host)
@@ -120,10 +122,12 @@ def published(
             yield unknown(f"{OWN}.{name}", name, known, found=where, otherwise="a service of your own has no slash")
 
 
-def misplaced(owners: Mapping[str, Path], host: Variables, loader: DataLoader, templar: Templar) -> Iterator[Problem]:
+def misplaced(
+    owners: Mapping[str, Path], host: Variables, loader: DataLoader, templar: Templar
+) -> Iterator[Problem | Unjudged]:
     """What is wrong with the ports of a host, as far as it can be told before its roles run."""
     found = list(published(owners, host, loader, templar, computable=True))
-    yield from (one for one in found if isinstance(one, Problem))
+    yield from (one for one in found if not isinstance(one, Service))
     yield from clashes([one for one in found if isinstance(one, Service)], host.host)
 
 

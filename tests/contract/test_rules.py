@@ -88,6 +88,7 @@ BREAKS = [
     ("roles_stand_alone", TASKS, "", "  when: inventory_hostname in groups['x']", "knows a group"),
     ("roles_stand_alone", TASKS, "", "- ansible.builtin.include_role: {name: x}", "calls another role"),
     ("layers_can_be_run_alone", PLAY, "import_playbook: preflight.yml", "import_playbook: other.yml", "begin with"),
+    ("layers_can_be_run_alone", PLAY, "hosts: spark", "hosts: spark:workstation", "does not judge workstation"),
     ("layers_can_be_run_alone", "playbooks/site.yml", "", "- {name: More, import_playbook: gone.yml}", "gone.yml: does not"),
     ("layers_can_be_run_alone", PLAY, "  tags: [demo]", "  tags: [x]", "the tag of play Demo"),
     ("layers_can_be_run_alone", PLAY, "  tags: [demo]", "", "the tag of play Demo"),

@@ -86,13 +86,21 @@ def handlers_have_unique_names(tree: Tree) -> Iterator[str]:
 
 
 def layers_can_be_run_alone(tree: Tree) -> Iterator[str]:
-    """Each begins with the preflight, and is selected by the name of its file as a tag."""
+    """Each begins with the preflight, which judges all its hosts, and is selected by the name of its file as a tag."""
+    judged = {
+        host
+        for where, play in tree.plays
+        if where == "playbooks/preflight.yml"
+        for host in str(play["hosts"]).partition("{{")[0].split(":")
+    }
     of_site = [play.get("import_playbook") or play.get(IMPORT) for where, play in tree.plays if where == SITE]
     for name in of_site:
         plays = [play for where, play in tree.plays if where == f"playbooks/{name}"]
         if not plays or "preflight.yml" not in (plays[0].get("import_playbook"), plays[0].get(IMPORT)):
             yield f"playbooks/{name}: does not begin with the preflight"
         for play in plays[1:]:
+            if unjudged := set(str(play["hosts"]).split(":")) - judged:
+                yield f"playbooks/{name}: the preflight does not judge {', '.join(sorted(unjudged))}"
             if play.get("tags") != [str(name).removesuffix(".yml")]:
                 yield f"playbooks/{name}: the tag of play {play.get('name')} is not the name of the layer"
             for role in play.get("roles") or ():

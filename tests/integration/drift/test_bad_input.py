@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,9 @@ FINE = {
     "later": "prereqs_user_groups: '{{ known_only_in_the_role }}'\nprereqs_user: \"{{ 'a' ~ 'b' }}\"\n",
     "apart": TWO.replace("kv_cache_gib: 1", "kv_cache_gib: 1, conflicts: [a]"),
     "preset": "memory_guard_total_gib: 121.69\nvllm_engines: [{name: a, preset: mistral-7b, model: /m, port: 8000}]\n",
+    # Written for all hosts, and run on workstations: neither in the budget nor on the port of this one.
+    "elsewhere": TWO.replace("kv_cache_gib: 1", "kv_cache_gib: 1, conflicts: [a]")
+    + "ramalama_workers: [{name: w, model: /srv/w.gguf, port: 8081, context: 512, weights_gib: 49}]\n",
     "foreign": "prereqs_ours: 1\nspark_foreign_variables: [prereqs_ours]\n",
 }
 
@@ -147,12 +151,48 @@ def test_every_bad_input_is_told_in_four_parts_and_the_other_hosts_are_reported(
         error = judged[host]["result"]["error"]
         assert error["kind"] == "input" and error["wanted"].startswith(wanted) and found in error["found"], error
     assert {host for host, line in judged.items() if line["status"] != "failed"} == FINE.keys()
+    # What could not be judged is named, and only where there is such a thing.
+    left = {host: judged[host]["result"]["unjudged"] for host in FINE}
+    assert [text.partition(" cannot be computed")[0] for text in left.pop("later")] == [
+        "the call of role prereqs on later"
+    ]
+    assert not any(left.values()), left
     assert any(line["host"] == "good" and line["action"].endswith("ptxas_environment") for line in results)
     report = validated(site.parent / "drift/report.json")
     states = {host["name"]: host for host in report["hosts"]}
     assert report["summary"]["exit_code"] == 3 and "input.unknown" in json.dumps(states["misspelt"])
     assert "never started" not in json.dumps(states["good"])
     assert not any("refuse-what-nobody-meant" in control["id"] for control in states["good"]["controls"])
+
+
+def test_a_workstation_that_is_no_spark_is_judged_before_its_roles_are_played(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    host = {"ansible_connection": "local", "ramalama_wrokers": [], "ramalama_confirm": []}
+    (tmp_path / "site" / "hosts.yml").write_text(yaml.safe_dump({"workstation": {"hosts": {"desk": host}}}))
+    _code, results = play(tmp_path / "site", "playbooks/serving.yml", "--check")
+    assert [(line["action"], line["status"]) for line in results] == [(PREFLIGHT, "failed")]
+    assert "call it ramalama_workers" in results[0]["result"]["error"]["fix"]
+
+
+@pytest.mark.parametrize("example", ["single_spark", "spark_pair"])
+def test_what_is_copied_from_an_example_is_judged_by_the_memory_of_a_spark(tmp_path: Path, example: str) -> None:
+    site = shutil.copytree(ROOT / "inventories" / example, tmp_path / "office")
+    main = {"name": "main", "port": 8000, "model": "/srv/m", "preset": "mistral-7b"}
+    swarm = {"name": "swarm", "port": 8081, "model": "/srv/q.gguf", "weights_gib": 4.6, "kv_cache_gib": 0.5}
+    large = {"name": "large", "port": 8001, "model": "/srv/l", "preset": "gpt-oss-120b"}
+
+    def judged(*vllm: dict[str, Any]) -> list[dict[str, Any]]:
+        given = json.dumps({"vllm_engines": vllm, "llama_cpp_engines": [swarm]})
+        _code, results = play(site, "playbooks/preflight.yml", "--check", "-e", given)
+        return [line for line in results if line["action"] == PREFLIGHT]
+
+    assert {line["status"] for line in judged(main)} == {"ok"}
+    both = judged(main, large)
+    assert len(both) == (2 if example == "spark_pair" else 1)
+    for line in both:
+        error = line["result"]["error"]
+        assert error["wanted"] == "engines that fit into 121.69 GiB (memory_guard_total_gib)"
+        assert "vllm@large: weights" in error["found"] and line["host"] in error["found"]
 
 
 def test_a_real_run_touches_no_host_while_one_is_in_doubt(site: Path) -> None:

@@ -20,6 +20,10 @@ LOCKED = "lock: 'b==1.0 --hash=sha256:" + 64 * "0" + "'"
 
 
 def refused(folder: Path, text: str) -> list[Problem]:
+    return [one for one in judged(folder, text) if isinstance(one, Problem)]
+
+
+def judged(folder: Path, text: str) -> list[Problem | documents.Unjudged]:
     path = folder / "spark-1.yml"
     path.write_text(text)
     loader = DataLoader()
@@ -79,6 +83,13 @@ def test_no_role_is_refused_as_it_is_shipped(role, tmp_path):
 )
 def test_what_cannot_be_computed_yet_is_left_to_the_role(tmp_path, text):
     assert refused(tmp_path, text) == []
+
+
+def test_what_cannot_be_computed_yet_is_named(tmp_path):
+    found = judged(tmp_path, "prereqs_user: '{{ known_only_to_the_role }}'\nptxas_venv: /opt/x")
+    assert [(one.role, one.what, one.why) for one in found] == [
+        ("prereqs", "the call", "'known_only_to_the_role' is undefined")
+    ]
 
 
 def test_a_role_that_reads_nothing_of_what_is_written_is_not_computed(tmp_path, monkeypatch):

@@ -203,12 +203,14 @@ def test_what_cannot_be_meant_is_refused(tmp_path, demo, text, wanted, found):
     assert problem.why and problem.fix
 
 
-def test_what_cannot_be_computed_yet_is_left_out_before_a_run_and_an_error_in_one(tmp_path, demo):
+def test_what_cannot_be_computed_yet_is_named_before_a_run_and_an_error_in_one(tmp_path, demo):
     text = "demo_port: '{{ known_only_to_the_role }}'"
-    assert look(tmp_path, text, demo, computable=True) == []
+    (left,) = look(tmp_path, text, demo, computable=True)
+    assert (left.role, left.what) == ("demo", "the port of web") and "is undefined" in left.why
     with pytest.raises(AnsibleError, match="known_only_to_the_role"):
         look(tmp_path, text, demo)
     own = "spark_ports: {own: '{{ known_only_to_the_role }}'}"
-    assert [one.id for one in look(tmp_path, own, demo, computable=True)] == ["demo/web"]
+    left, web = look(tmp_path, own, demo, computable=True)
+    assert left.what == "spark_ports" and web.id == "demo/web"
     with pytest.raises(AnsibleError, match="known_only_to_the_role"):
         look(tmp_path, own, demo)
