@@ -26,6 +26,8 @@ description:
     declared twice in the same words, a file in fragments, a unit property by property; everything else once.
   - Controls are ensured in the order given; inside a control in the order of the options
     below. Restarts come last.
+  - Packages of controls that follow each other, with nothing to be done in between, are installed in one transaction.
+    Where that fails each control gets its own alone, so the error names the packages of one control.
 attributes:
   check_mode:
     description: Makes the same plan and applies nothing.
@@ -544,6 +546,13 @@ options:
     default: {}
   install_recommends:
     description: Also install what packages recommend.
+    type: bool
+    default: false
+  packages_first:
+    description:
+      - Ensure the packages of all controls before everything else of the document, in one transaction.
+      - Only for a document of which no package needs something of an earlier control at its own installation, such as
+        a source, an account or a file that its scripts read.
     type: bool
     default: false
   systems:

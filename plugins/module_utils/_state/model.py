@@ -234,6 +234,7 @@ class Document:
     confirmed: victims the operator named in ``<role>_confirm``; see World.allows.
     systems: what it is made for, as ID of os-release, or ID and VERSION_ID; empty: any.
     secrets: name → value; contents refer to them as ``${secret:name}``.
+    packages_first: those of all controls come before everything else of it.
     extra: there is a verdict on ``<role>/file_extra`` also where no file is declared.
     """
 
@@ -243,6 +244,7 @@ class Document:
     confirmed: frozenset[str] = frozenset()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     install_recommends: bool = False
+    packages_first: bool = False
     systems: tuple[str, ...] = ()
     extra: bool = False
 

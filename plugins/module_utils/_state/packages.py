@@ -14,20 +14,20 @@ import errno
 import hashlib
 import os
 import re
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, Value, one_line, unique
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
+    Document,
+    File,
     Package,
     Sheet,
     Unknown,
     World,
-    confirms,
 )
 
 DPKG_QUERY = "/usr/bin/dpkg-query"
@@ -36,9 +36,6 @@ APT_GET = "/usr/bin/apt-get"
 NO_TRACE = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Dir::Log::Planner=/dev/null")
 # A name that apt does not have and that holds a dot is a regular expression to it: "l.bc" would install 34 packages.
 LITERALLY = ("-o", "APT::Cmd::Pattern-Only=true")
-# 600 s: unattended-upgrades and the DGX Dashboard hold the lock for minutes at boot.
-LOCK_SECONDS = 600
-LOCK_POLL_SECONDS = 3.0
 # What apt says of names it does not have, the same in apt 2.4 to 3.0.
 NOT_THERE = re.compile(
     r"^E: (?:Unable to locate package (\S+)|Version '(.+)' for '(.+)' was not found"
@@ -48,15 +45,6 @@ NOT_THERE = re.compile(
 VIRTUAL = re.compile(r"^Package (\S+) is a virtual package provided by:\n((?:  .*\n)+)", re.MULTILINE)
 UNMET = re.compile(r"^The following packages have unmet dependencies:\n((?: .*\n)+)", re.MULTILINE)
 DOWNGRADED = re.compile(r"^The following packages will be DOWNGRADED:\n((?:  .*\n)+)", re.MULTILINE)
-# dpkg, apt-mark and "apt-get update" give up at once where "apt-get install" can wait.
-LOCKED = re.compile(r"lock (?:was|is) locked by|Could not get lock")
-INSTALL_SECONDS = 3600.0
-# Wait for the lock; the administrator's version of a configuration file stays.
-PATIENTLY = (
-    *("-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}"),
-    *("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"),
-)
-CAREFULLY = (*LITERALLY, *PATIENTLY)
 ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "APT_LISTCHANGES_FRONTEND": "none"}
 FORMAT = r"${Package}\t${Architecture}\t${Version}\t${db:Status-Abbrev}\t${Provides}\n"
 
@@ -152,10 +140,8 @@ def explain(done: Completed) -> str:
     return one_line("; ".join(reasons)) or one_line(done.said(2))
 
 
-def observe(reader: Reader, wanted: Mapping[str, Sequence[Package]], *, recommends: bool) -> Seen | Unknown:
-    """``wanted`` by control: what apt would do is asked for each, since each is installed alone."""
-    if not any(wanted.values()):
-        return Seen({})
+def look(reader: Reader) -> Seen | Unknown:
+    """What dpkg knows; nothing is asked of apt."""
     listing = reader.run([DPKG_QUERY, "--show", f"--showformat={FORMAT}"], timeout=30)
     if not listing.ok:
         if listing.problem == os.strerror(errno.ENOENT):
@@ -167,19 +153,54 @@ def observe(reader: Reader, wanted: Mapping[str, Sequence[Package]], *, recommen
     except Unreadable as error:
         return Unknown(str(error))
     interrupted = interrupted or any(not found.configured for found in installed.values())
-    seen = Seen(installed, provided, interrupted)
-    simulations = {}
-    for control, packages in wanted.items():
-        asked = [package for package in packages if package.present and not serving(package, seen)]
-        if asked:
-            again = any(_broken(package, seen) for package in asked)
-            simulations[control] = simulate(reader, [spec(p) for p in asked], options(recommends, again))
+    return Seen(installed, provided, interrupted)
+
+
+def observe(
+    reader: Reader, wanted: Mapping[str, Sequence[Package]], together: Mapping[str, str], *, recommends: bool
+) -> Seen | Unknown:
+    """``wanted`` by control. together: control → the transaction that its packages are part of."""
+    if not any(wanted.values()):
+        return Seen({})
+    seen = look(reader)
+    if isinstance(seen, Unknown):
+        return seen
+    asked = {
+        control: [package for package in packages if package.present and not serving(package, seen)]
+        for control, packages in wanted.items()
+    }
+    simulations = _simulations(reader, asked, together, seen, recommends)
     try:
         lists = any("_Packages" in name for name in reader.listdir("/var/lib/apt/lists") or ())
     except Unreadable:
         lists = True
     gone = (p.name for packages in wanted.values() for p in packages if not p.present and find(p.name, seen))
-    return replace(seen, simulations=simulations, removals={name: _removal(reader, name) for name in gone}, lists=lists)
+    return replace(
+        seen, simulations=simulations, removals={name: simulate_removal(reader, name) for name in gone}, lists=lists
+    )
+
+
+def _simulations(
+    reader: Reader,
+    asked: Mapping[str, Sequence[Package]],
+    together: Mapping[str, str],
+    seen: Seen,
+    recommends: bool,
+) -> dict[str, Simulation]:
+    """What apt would do about the packages of each control. A transaction is asked about as a whole: only where that
+    meets something each control is asked about alone, to know whose it is.
+    """
+    found: dict[str, Simulation] = {}
+    for transaction in unique(together[control] for control, packages in asked.items() if packages):
+        shares = {c: packages for c, packages in asked.items() if packages and together[c] == transaction}
+        whole = unique(spec(package) for packages in shares.values() for package in packages)
+        if len(shares) > 1 and simulate(reader, whole, options(recommends, False)) == Simulation():
+            found |= dict.fromkeys(shares, Simulation())
+            continue
+        for control, packages in shares.items():
+            again = any(_broken(package, seen) for package in packages)
+            found[control] = simulate(reader, [spec(package) for package in packages], options(recommends, again))
+    return found
 
 
 def simulate(reader: Reader, asked: Sequence[str], given: Sequence[str]) -> Simulation:
@@ -187,7 +208,7 @@ def simulate(reader: Reader, asked: Sequence[str], given: Sequence[str]) -> Simu
     return parse_simulation(reader.run(argv, timeout=60, env=ENVIRONMENT))
 
 
-def _removal(reader: Reader, name: str) -> Simulation:
+def simulate_removal(reader: Reader, name: str) -> Simulation:
     argv = [APT_GET, "--simulate", "--yes", *LITERALLY, *NO_TRACE, "remove", "--", name]
     return parse_simulation(reader.run(argv, timeout=60, env=ENVIRONMENT))
 
@@ -199,6 +220,41 @@ def options(recommends: bool, again: bool) -> tuple[str, ...]:
         *(() if recommends else ("--no-install-recommends",)),
         *(("--reinstall",) if again else ()),
     )
+
+
+def transactions(document: Document, files: Mapping[str, Sequence[File]]) -> dict[str, str]:
+    """Control → the first control of the transaction that its packages are part of. Those of the next one join where
+    there is nothing to be done between the two. ``files``: of each control, with those that its other resources need.
+    """
+    found: dict[str, str] = {}
+    first = ""
+    for control in document.selected:
+        found[control.id] = first = first or control.id
+        alone = replace(control, packages=(), inputs="").asks_nothing and not files[control.id]
+        kept = any(package.hold or not package.present for package in control.packages)
+        if not document.packages_first and (kept or not alone):
+            first = ""
+    return found
+
+
+def joined(steps: Iterable[Step], together: Mapping[str, str]) -> list[Step]:
+    """Installations of one transaction that follow each other, as one step: first all names, and behind them the share
+    of each control. Where dpkg was interrupted none does: each has its repair before it.
+    """
+    found: list[Step] = []
+    for step in steps:
+        last = found[-1] if found else None
+        if (
+            last is not None
+            and last.action == step.action == "install_packages"
+            and together[last.control] == together[step.control]
+        ):
+            shares = (*(last.args[2:] or last.args[:1]), step.names())
+            names = unique((*last.names(), *step.names()))
+            found[-1] = replace(last, target=" ".join(names), args=(names, False, *shares))
+        else:
+            found.append(step)
+    return found
 
 
 def spec(package: Package) -> str:
@@ -304,89 +360,3 @@ def _plan_install(missing: Sequence[Package], seen: Seen, world: World, sheet: S
     specs = tuple(spec(package) for package in missing)
     sheet.will("install_packages", " ".join(specs), specs, any(_broken(package, seen) for package in missing))
     world.installing = True
-
-
-# --- doing: the distribution's own tools, each repeatable ---------------------------------
-
-
-def repair_dpkg(step: Step, _reader: Reader, writer: Writer) -> None:
-    """dpkg refuses to configure what has to be unpacked again, so that comes after it."""
-    again, some_broken = step.names(), bool(step.args[1])
-    argv = ["/usr/bin/dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]
-    done = _in_turn(argv, writer, timeout=INSTALL_SECONDS)
-    if not some_broken:
-        _check(done, "finish what an interrupted dpkg left")
-    if again:
-        argv = [APT_GET, "--yes", "--quiet", "--reinstall", *CAREFULLY, "install", "--", *again]
-        _check(writer.run(argv, timeout=INSTALL_SECONDS, env=ENVIRONMENT), f"unpack {' '.join(again)} again")
-
-
-def refresh_lists(_step: Step, _reader: Reader, writer: Writer) -> None:
-    _check(_in_turn([APT_GET, "update"], writer, timeout=900.0), "refresh the package lists")
-
-
-def install_packages(
-    step: Step, reader: Reader, writer: Writer, *, recommends: bool, confirmed: frozenset[str]
-) -> None:
-    """Install, after looking again: fresh lists may have changed what would be removed."""
-    names, given = step.names(), options(recommends, bool(step.args[1]))
-    _nothing_unnamed(simulate(reader, names, given), f"install {' '.join(names)}", confirmed)
-    argv = [APT_GET, "--yes", "--quiet", *given, *CAREFULLY, "install", "--", *names]
-    _check(writer.run(argv, timeout=INSTALL_SECONDS, env=ENVIRONMENT), f"install {' '.join(names)}")
-
-
-def _nothing_unnamed(again: Simulation, doing: str, confirmed: frozenset[str]) -> None:
-    """What cannot be foreseen is not done: an empty answer of a failed simulation is no answer."""
-    if again.problem:
-        raise NodeError(
-            "packages.failed",
-            wanted=f"To {doing}",
-            found=f"apt cannot, with the package lists as they are now: {again.problem}",
-            why="later steps rely on these packages, so nothing after this was tried",
-            fix="correct the name or version in the declaration, or add the repository that has it to /etc/apt",
-        )
-    unnamed = [name for name in (*again.removes, *again.downgrades) if not confirms(confirmed, "package", name)]
-    if unnamed:
-        raise NodeError(
-            "packages.would_remove",
-            wanted=f"To {doing}, removing or downgrading nothing that is not named",
-            found=f"apt would also remove or downgrade {' '.join(unnamed)}",
-            why="a package that somebody relies on could vanish as a by-product",
-            fix=f"name {', '.join(unnamed)} in the role's confirm variable, or declare other packages",
-        )
-
-
-def remove_packages(step: Step, reader: Reader, writer: Writer, *, confirmed: frozenset[str]) -> None:
-    """The packages that need it would go too: they are victims of their own."""
-    _nothing_unnamed(_removal(reader, step.target), f"remove {step.target}", confirmed)
-    argv = [APT_GET, "--yes", "--quiet", *CAREFULLY, "remove", "--", step.target]
-    _check(writer.run(argv, timeout=INSTALL_SECONDS, env=ENVIRONMENT), f"remove {step.target}")
-
-
-def hold_packages(step: Step, _reader: Reader, writer: Writer) -> None:
-    names = step.names()
-    _check(_in_turn(["/usr/bin/apt-mark", "hold", "--", *names], writer, timeout=60.0), f"hold {' '.join(names)}")
-
-
-def _in_turn(argv: Sequence[str], writer: Writer, *, timeout: float) -> Completed:
-    """Run ``argv`` when whoever holds the lock is done: the timer of apt, or the run before this
-    one, whose apt-get goes on after its controller was killed.
-    """
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        done = writer.run(argv, timeout=timeout, env=ENVIRONMENT)
-        if done.ok or not LOCKED.search(done.err) or time.monotonic() > deadline:
-            return done
-        time.sleep(LOCK_POLL_SECONDS)
-
-
-def _check(done: Completed, doing: str) -> None:
-    if done.ok:
-        return
-    raise NodeError(
-        "packages.failed",
-        wanted=f"To {doing}",
-        found=f"{' '.join(done.argv)} {done.ending}: {one_line(done.said(5), 600)}",
-        why="later steps rely on these packages, so nothing after this was tried",
-        fix="run that command by hand on the node; if a name is unknown, check the sources in /etc/apt",
-    )

@@ -157,6 +157,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     **OPTIONS,
     "secrets": {"type": "dict", "default": {}, "no_log": True},
     "install_recommends": _NO,
+    "packages_first": _NO,
     "systems": _names(),
     "expects": expects.OPTIONS,
 }
@@ -195,6 +196,7 @@ def document(params: Mapping[str, Any]) -> Document:
         confirmed=frozenset(params["confirm"]),
         secrets=secrets,
         install_recommends=params["install_recommends"],
+        packages_first=params["packages_first"],
         systems=tuple(params["systems"]),
         extra=len(controls) < len(declared),
     )

@@ -8,7 +8,6 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -28,7 +27,9 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     accounts,
     claims,
     files,
+    installing,
     kernel,
+    look,
     mounts,
     packages,
     parse,
@@ -43,34 +44,14 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     ControlSpec,
-    Directory,
     Document,
-    File,
     Sheet,
-    Unknown,
     World,
 )
 
 NOTHING = "nothing is declared for it"
 TAKES = ("write_file", "set_attributes", "make_directory", "make_link")
 WRITES = ("write_file", "change_setting", "remove_file", "make_link", "move_aside")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Everything the document is about, as found on the node."""
-
-    packages: packages.Seen | Unknown
-    accounts: accounts.Seen
-    paths: dict[str, paths.Seen | Unknown]
-    kernel: kernel.Seen
-    sysfs: sysfs.Seen
-    mounts: mounts.Seen
-    settings: settings.Seen
-    probes: probes.Seen
-    units: units.Seen | Unknown
-    record: record.Record
-    pristine: frozenset[str] = frozenset()  # files as their package brought them
 
 
 class EnsureState:
@@ -96,54 +77,8 @@ class EnsureState:
             (file for c in document.controls if c.id in document.skipped for file in claims.files_of(c, document.role)),
             keeps=document.file_extra in document.skipped,
         )
+        self._together = packages.transactions(document, self._files)
         self._started = starts.Units(document.role, self._units, frozenset(self._wholes))
-
-    # --- looking ---
-
-    def observe(self, reader: Reader) -> Seen:
-        document, controls = self.document, self.document.selected
-        content = frozenset(self._wholes)
-        owned: list[File | Directory] = [
-            *(whole.file for whole in self._wholes.values()),
-            *(d for c in controls for d in c.directories),
-        ]
-        wanted = [
-            *content,
-            *(d.path for c in controls for d in c.directories),
-            *(x.path for c in controls for x in c.links),
-            *(m.path for c in controls for m in c.mounts),
-        ]
-        followed = frozenset(
-            [*(d.path for c in controls for d in c.directories), *(m.path for c in controls for m in c.mounts)]
-        )
-        found = paths.observe(reader, wanted, read=content, follow=followed)
-        last = record.read(reader, document.role)
-        strangers = {
-            path: one.content
-            for path, one in found.items()
-            if path in content - last.taken
-            and isinstance(one, paths.Seen)
-            and isinstance(one.content, str)
-            and one.content
-        }
-        return Seen(
-            packages.observe(reader, {c.id: c.packages for c in controls}, recommends=document.install_recommends),
-            accounts.observe(
-                reader,
-                [g for c in controls for g in c.groups],
-                [u for c in controls for u in c.users],
-                [pair for thing in owned for pair in (("user", thing.owner), ("group", thing.group))],
-            ),
-            found,
-            kernel.observe(reader, document.role, controls),
-            sysfs.observe(reader, document.role, controls),
-            mounts.observe(reader, [m for c in controls for m in c.mounts]),
-            settings.observe(reader, [s for c in controls for s in c.settings]),
-            probes.observe(reader, [p for c in controls for p in c.probes]),
-            units.observe(reader, document.role, self._units),
-            last,
-            packages.as_shipped(reader, strangers),
-        )
 
     def _owned(self, taken: Container[str]) -> dict[str, tuple[str, ...]]:
         """What each control declares to be there, skipped ones too. What an assertion found there is not its own."""
@@ -162,7 +97,9 @@ class EnsureState:
 
     def plan(self, reader: Reader) -> Plan:
         self._unfit = systems.unfit(self.document.systems, reader)
-        return Plan(tuple(self._not_looked_at(self._unfit))) if self._unfit else self.judge(self.observe(reader))
+        if self._unfit:
+            return Plan(tuple(self._not_looked_at(self._unfit)))
+        return self.judge(look.observe(reader, self.document, self._wholes, self._together))
 
     def _not_looked_at(self, why: str) -> Iterator[Control]:
         document = self.document
@@ -172,7 +109,7 @@ class EnsureState:
             reason = f"named in {document.role}_skip_controls" if skipped else why
             yield Control(name, "not_selected" if skipped else "unknown", reason=reason)
 
-    def judge(self, seen: Seen) -> Plan:
+    def judge(self, seen: look.Seen) -> Plan:
         """Pure: from what was declared and what was found to verdicts and steps."""
         document = self.document
         world = World(
@@ -185,6 +122,13 @@ class EnsureState:
         sheets = {control.id: Sheet(control.id) for control in document.selected}
         extra = Sheet(document.file_extra)
         planned: set[str] = set()
+        before: list[Step] = []
+        if document.packages_first:
+            for control in document.selected:
+                packages.plan(control.packages, seen.packages, world, sheets[control.id])
+            for sheet in sheets.values():
+                before += sheet.steps
+                sheet.steps = []
         for control in document.selected:
             self._judge_control(control, seen, world, sheets, extra, planned)
         # Units last: a file of a later control may be what makes one restart.
@@ -199,7 +143,10 @@ class EnsureState:
                 if meant:
                     sheet.reasons.append(f"{document.confirm_variable} has {meant}: is {victim} meant?")
         _clear(world, document.confirm_variable)
-        steps = [*(s for sheet in (*sheets.values(), extra) for s in sheet.steps), *_once(ending)]
+        steps = packages.joined(
+            (*before, *(s for sheet in (*sheets.values(), extra) for s in sheet.steps)), self._together
+        )
+        steps += _once(ending)
         controls = [self._verdict(control, sheets.get(control.id), seen.record, world) for control in document.controls]
         if document.file_extra in document.skipped:
             controls.append(self._verdict(ControlSpec(extra.control), None, seen.record, world))
@@ -213,11 +160,18 @@ class EnsureState:
         return Plan(tuple(controls), _collapsed(steps), tuple(world.assumptions), facts)
 
     def _judge_control(
-        self, control: ControlSpec, seen: Seen, world: World, sheets: dict[str, Sheet], extra: Sheet, planned: set[str]
+        self,
+        control: ControlSpec,
+        seen: look.Seen,
+        world: World,
+        sheets: dict[str, Sheet],
+        extra: Sheet,
+        planned: set[str],
     ) -> None:
         """The order inside a control is the order things depend on each other. Units follow."""
         sheet = sheets[control.id]
-        packages.plan(control.packages, seen.packages, world, sheet)
+        if not self.document.packages_first:
+            packages.plan(control.packages, seen.packages, world, sheet)
         for group in control.groups:
             accounts.plan_group(group, seen.accounts, world, sheet)
         for user in control.users:
@@ -315,13 +269,13 @@ class EnsureState:
         document = self.document
         confirmed = document.confirmed
         return {
-            "repair_dpkg": packages.repair_dpkg,
-            "refresh_lists": packages.refresh_lists,
+            "repair_dpkg": installing.repair_dpkg,
+            "refresh_lists": installing.refresh_lists,
             "install_packages": partial(
-                packages.install_packages, recommends=document.install_recommends, confirmed=confirmed
+                installing.install_packages, recommends=document.install_recommends, confirmed=confirmed
             ),
-            "remove_packages": partial(packages.remove_packages, confirmed=confirmed),
-            "hold_packages": packages.hold_packages,
+            "remove_packages": partial(installing.remove_packages, confirmed=confirmed),
+            "hold_packages": installing.hold_packages,
             "add_group": accounts.add_group,
             "set_gid": accounts.set_gid,
             "add_user": accounts.add_user,

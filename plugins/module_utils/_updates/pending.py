@@ -15,7 +15,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line, unique
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import upstream
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import packages
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import installing, packages
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown, confirms
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions import judge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model import Row, named
@@ -139,8 +139,8 @@ def upgrade(step: Step, reader: Reader, writer: Writer, *, confirmed: Sequence[s
             if unnamed
             else "mend what apt says, then run the play again",
         )
-    argv = [packages.APT_GET, "--yes", "--quiet", *TOGETHER, *packages.PATIENTLY, COMMAND]
-    done = writer.run(argv, timeout=packages.INSTALL_SECONDS, env=packages.ENVIRONMENT)
+    argv = [packages.APT_GET, "--yes", "--quiet", *TOGETHER, *installing.PATIENTLY, COMMAND]
+    done = writer.run(argv, timeout=installing.INSTALL_SECONDS, env=packages.ENVIRONMENT)
     if not done.ok:
         raise NodeError(
             "updates.failed",

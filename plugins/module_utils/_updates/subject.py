@@ -26,7 +26,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.subjects import system
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import kernels
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import Kernel
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import packages
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import installing
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     Assertion,
@@ -167,8 +167,8 @@ def examined(wish: Wish, reader: Reader) -> Look:
     else:
         left_out[IMAGES] = "not asked for: no scans of images are given (updates_images)"
     actions: dict[str, Action] = {
-        "repair_dpkg": packages.repair_dpkg,
-        "refresh_lists": packages.refresh_lists,
+        "repair_dpkg": installing.repair_dpkg,
+        "refresh_lists": installing.refresh_lists,
         "upgrade_packages": partial(pending.upgrade, confirmed=tuple(wish.confirmed), rows=wish.rows),
         "flash": flash,
     }

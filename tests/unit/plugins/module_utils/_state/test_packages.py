@@ -7,7 +7,7 @@ import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import Completed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import packages
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import installing, packages
 from declare import subject, verdict
 from fake_node import FakeNode
 
@@ -40,8 +40,8 @@ class BusyNode(FakeNode):
 def slept(monkeypatch):
     """Time passes only in sleeps."""
     naps = []
-    monkeypatch.setattr(packages.time, "sleep", naps.append)
-    monkeypatch.setattr(packages.time, "monotonic", lambda: sum(naps))
+    monkeypatch.setattr(installing.time, "sleep", naps.append)
+    monkeypatch.setattr(installing.time, "monotonic", lambda: sum(naps))
     return naps
 
 
@@ -60,7 +60,7 @@ def test_it_waits_for_another_apt_to_finish(slept, prepare):
     plan = ensured.plan(node)
     node.busy = 3
     converge(ensured, plan, node, node)
-    assert node.busy == 0 and slept == [packages.LOCK_POLL_SECONDS] * 3
+    assert node.busy == 0 and slept == [installing.LOCK_POLL_SECONDS] * 3
     assert not subject(control).plan(node).changed
 
 
@@ -72,7 +72,7 @@ def test_it_does_not_wait_for_ever_and_names_who_holds_the_lock(slept):
     with pytest.raises(NodeError) as error:
         converge(ensured, plan, node, node)
     assert "locked by /usr/bin/apt-get process with pid 358" in error.value.problem.found
-    assert packages.LOCK_SECONDS <= sum(slept) <= packages.LOCK_SECONDS + 2 * packages.LOCK_POLL_SECONDS
+    assert installing.LOCK_SECONDS <= sum(slept) <= installing.LOCK_SECONDS + 2 * installing.LOCK_POLL_SECONDS
 
 
 def test_a_failure_of_its_own_is_not_repeated(slept):
