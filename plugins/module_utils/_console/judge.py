@@ -23,7 +23,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.subject imp
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.subject import MODULE as NVIDIA
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.subject import MODULE as PTXAS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.subject import MODULE as RUNTIME
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import claims, files, parse, record
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import claims, parse, record, wholes
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.subject import MODULE as STATE
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._suite.subject import MODULE as LAUNCHERS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning.subject import MODULE as TUNING
@@ -103,7 +103,7 @@ def _without_secrets(declared: Declared, controls: tuple[Control, ...]) -> tuple
         return controls
     document = parse.document(declared.params)
     hidden = {
-        c.id for c in document.controls for f in claims.files_of(c, document.role) if files.SECRET.search(f.content)
+        c.id for c in document.controls for f in claims.files_of(c, document.role) if wholes.SECRET.search(f.content)
     }
     hidden |= {f"{document.role}/file_extra"} if hidden else set()
     why = "it holds a secret, whose value is not kept on the node"

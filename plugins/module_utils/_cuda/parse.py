@@ -27,7 +27,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import 
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import OWN_PLACE, arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Package
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.parse import PACKAGE
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.resources import PACKAGE
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import lock
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.model import Pin
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import Engine, Program
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.parse import ACCOUNT
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.resources import ACCOUNT
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 # systemd.unit(5), without what it would expand.

@@ -20,7 +20,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import pars
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.budget import budget
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.model import GIB, PAGE_CACHE_GIB, RESERVE_GIB
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.hazards import ACCESS
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.parse import UNIT
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.resources import UNIT
 
 # Of which control each option is.
 INPUTS = {

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.files import lines_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     ControlSpec,
     File,
@@ -27,6 +26,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     Unknown,
     World,
 )
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.wholes import lines_of
 
 MODPROBE = "/usr/sbin/modprobe"
 # sysctl.d(5): a file in /etc hides its namesake in /run and /usr; then all sort by name.

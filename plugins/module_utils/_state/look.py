@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     accounts,
-    files,
     kernel,
     mounts,
     packages,
@@ -24,6 +23,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import (
     units,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Directory, Document, File, Unknown
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.wholes import Whole
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Seen:
     pristine: frozenset[str] = frozenset()  # files as their package brought them
 
 
-def observe(reader: Reader, document: Document, wholes: Mapping[str, files.Whole], together: Mapping[str, str]) -> Seen:
+def observe(reader: Reader, document: Document, wholes: Mapping[str, Whole], together: Mapping[str, str]) -> Seen:
     """wholes: its files by their path. together: control → the transaction that its packages are part of."""
     controls = document.selected
     content = frozenset(wholes)

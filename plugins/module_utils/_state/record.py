@@ -26,8 +26,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, State
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import NOBODY, walk
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.files import substitute
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import ControlSpec, Document
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.wholes import substitute
 
 FOLDER = "/var/lib/nusy/applied"
 KEY = f"{FOLDER}/.key"

@@ -15,8 +15,8 @@ from typing import TypeAlias
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.files import lines_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Setting, Sheet, Unknown, World
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.wholes import lines_of
 
 # Path → its text; None where there is no such file.
 Seen: TypeAlias = "dict[str, str | Unknown | None]"

@@ -48,6 +48,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     Sheet,
     World,
 )
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.wholes import assemble
 
 NOTHING = "nothing is declared for it"
 TAKES = ("write_file", "set_attributes", "make_directory", "make_link")
@@ -72,7 +73,7 @@ class EnsureState:
         self._units = [unit for control in document.selected for unit in control.units]
         self._files = {control.id: claims.files_of(control, document.role) for control in document.selected}
         self._directories = {d.path: d for control in document.selected for d in control.directories}
-        self._wholes = files.assemble(
+        self._wholes = assemble(
             ((control, file) for control, owned in self._files.items() for file in owned),
             (file for c in document.controls if c.id in document.skipped for file in claims.files_of(c, document.role)),
             keeps=document.file_extra in document.skipped,

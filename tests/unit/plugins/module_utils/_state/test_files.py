@@ -10,7 +10,7 @@ from itertools import chain
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import converge
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import files
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import wholes
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import File
 from declare import apply, states, subject, verdict
 from fake_node import FakeNode, bare
@@ -28,7 +28,7 @@ from fake_node import FakeNode, bare
     ],
 )
 def test_a_line_feed_ends_a_line_and_nothing_else_does(text, lines):
-    assert files.lines_of(text) == lines
+    assert wholes.lines_of(text) == lines
 
 
 @pytest.mark.parametrize("content", ["a\r\nb\fc\n", "x\u2028y\n", "a\n\n\nb\n", "\n"])
@@ -252,13 +252,13 @@ def test_whatever_is_found_one_run_is_enough_and_no_skipped_line_is_lost(seed):
     def some(most: int) -> list[str]:
         return [chance.choice(alphabet) for _ in range(chance.randint(0, most))]
 
-    whole = files.Whole(File(SHARED), (files.Part("demo/a", tuple(some(4))),), tuple(some(3)))
+    whole = wholes.Whole(File(SHARED), (wholes.Part("demo/a", tuple(some(4))),), tuple(some(3)))
     found = "".join(f"{line}\n" for line in some(7))
     once = whole.text(found)
     assert whole.text(once) == once
-    rest, left = files._divide(files.lines_of(once), whole)
+    rest, left = wholes.divide(wholes.lines_of(once), whole)
     assert tuple(rest) == whole.lines
-    assert list(chain(*left)) == list(chain(*files._divide(files.lines_of(found), whole)[1]))
+    assert list(chain(*left)) == list(chain(*wholes.divide(wholes.lines_of(found), whole)[1]))
 
 
 @pytest.mark.parametrize(
@@ -290,16 +290,16 @@ def test_whatever_is_found_one_run_is_enough_where_undeclared_lines_stay(seed):
         return [chance.choice(alphabet) for _ in range(chance.randint(0, most))]
 
     withdrawn = tuple((line, "demo/a") for line in some(1))
-    whole = files.Whole(
-        File(SHARED, withdrawn=withdrawn), (files.Part("demo/a", tuple(some(4))),), tuple(some(1)), keeps=True
+    whole = wholes.Whole(
+        File(SHARED, withdrawn=withdrawn), (wholes.Part("demo/a", tuple(some(4))),), tuple(some(1)), keeps=True
     )
     found = "".join(f"{line}\n" for line in some(8))
     once = whole.text(found)
     assert whole.text(once) == once
-    assert files._in_order(whole.lines, files.lines_of(once))
+    assert wholes._in_order(whole.lines, wholes.lines_of(once))
     gone = {line for line, _control in withdrawn} - set(whole.lines)
     # Of a skipped control is every line that sets one of its names.
-    assert whole.skipped or gone.isdisjoint(files.lines_of(once))
+    assert whole.skipped or gone.isdisjoint(wholes.lines_of(once))
 
 
 def test_nothing_declared_has_nothing_extra_and_says_so():

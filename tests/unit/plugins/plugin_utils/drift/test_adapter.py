@@ -9,12 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.adapter import (
-    Adapter,
-    after_failure,
-    differences,
-    evidence,
-)
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.adapter import Adapter
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.drift.evidence import after_failure, differences, evidence
 
 GOOD = {"id": "r/a", "state": "in_sync"}
 
