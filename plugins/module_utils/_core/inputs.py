@@ -11,6 +11,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -27,6 +28,14 @@ KINDS = {
     "list": "a list",
     "dict": "a mapping",
 }
+
+
+def plain_path(text: object) -> bool:
+    """Is it an absolute path that is written in one way only, and on one line?"""
+    if not isinstance(text, str) or not text.startswith("/") or text == "/" or not text.isprintable():
+        return False
+    # normpath keeps two slashes at the start: POSIX leaves their meaning open.
+    return not text.startswith("//") and os.path.normpath(text) == text
 
 
 def misfits(

@@ -6,7 +6,6 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt.keys import wrong_key
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import plain_path
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import (
     BUILDS,
     ENGINE_PACKAGES,
@@ -172,7 +172,7 @@ def _same_release(pin: Pin, release: Release) -> None:
 
 
 def _path(option: str, text: str) -> str:
-    if not text.startswith("/") or posixpath.normpath(text) != text or text == "/" or not text.isprintable():
+    if not plain_path(text):
         expected = "an absolute path without .., // or a / at the end"
         raise _wrong(option, expected, text, "it could mean another place on the node")
     return text

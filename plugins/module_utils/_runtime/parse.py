@@ -6,13 +6,13 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import plain_path
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._runtime.model import MOST_UTILIZATION, Cache, Runtime
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import confirms
@@ -145,7 +145,7 @@ def _text(name: str, value: object) -> str:
 
 
 def _absolute(at: str, path: str) -> None:
-    if not path.startswith("/") or path == "/" or os.path.normpath(path) != path or not path.isprintable():
+    if not plain_path(path):
         raise _wrong(at, "an absolute path without .., // or a / at the end", path, "it could mean another place")
 
 

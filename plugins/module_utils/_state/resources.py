@@ -6,12 +6,12 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import plain_path
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     Directory,
     File,
@@ -236,12 +236,10 @@ def unit(entry: Mapping[str, Any], at: str) -> Unit:
 
 
 def absolute(text: str, at: str) -> str:
-    # normpath keeps two slashes at the start: POSIX leaves their meaning open.
-    plain = text.startswith("/") and text != "/" and not text.startswith("//") and os.path.normpath(text) == text
-    if not plain:
+    if not plain_path(text):
         expected = "an absolute path without .., // or a / at the end"
         raise wrong(at, expected, text, "it could mean another place on the node")
-    return printable(text, at)
+    return text
 
 
 def printable(text: str, at: str) -> str:

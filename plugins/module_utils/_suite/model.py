@@ -20,6 +20,7 @@ from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import plain_path
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import arch_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch.engines import LAUNCHERS
 
@@ -128,8 +129,7 @@ def _suite(given: str, python: str) -> tuple[str, str]:
 
 
 def _absolute(at: str, path: object) -> None:
-    plain = isinstance(path, str) and path.startswith("/") and path != "/" and os.path.normpath(path) == path
-    if not plain or not str(path).isprintable():
+    if not plain_path(path):
         raise _wrong(at, "an absolute path without .., // or a / at the end", path, "no program is looked up by name")
 
 

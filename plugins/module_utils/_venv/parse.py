@@ -6,7 +6,6 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import plain_path
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._text.versions import version_in_range
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import installer, lock
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.model import (
@@ -197,8 +197,8 @@ def _blocks(bound: str, version: str, where: str) -> bool:
 
 
 def _absolute(option: str, path: str) -> str:
-    if not path.startswith("/") or "\0" in path or posixpath.normpath(path) != path or path.startswith("//"):
-        raise _wrong(option, "an absolute path without . .. or double slashes", repr(path))
+    if not plain_path(path):
+        raise _wrong(option, "an absolute path without .., // or a / at the end", repr(path))
     return path
 
 

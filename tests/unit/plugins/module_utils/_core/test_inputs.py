@@ -6,7 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import misfits, shown, value_misfits
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import (
+    misfits,
+    plain_path,
+    shown,
+    value_misfits,
+)
 
 NAMES = {"type": "list", "elements": "str"}
 FILE = {"path": {"type": "path", "required": True}, "mode": {"type": "raw"}}
@@ -95,3 +100,15 @@ def test_a_variable_that_is_null_is_not_its_default():
 
 def test_a_long_value_is_shown_by_its_beginning():
     assert len(shown("x" * 500)) < 80
+
+
+@pytest.mark.parametrize(
+    "text", ["", "/", "x/y", "/x/", "//x", "/x//y", "/x/./y", "/x/../y", "/x\ny", "/x\x1b", None, 3], ids=repr
+)
+def test_a_path_that_could_be_read_in_two_ways_is_none(text):
+    assert not plain_path(text)
+
+
+@pytest.mark.parametrize("text", ["/x", "/x/.y", "/x y/ä", "/x/...", "/etc/systemd/system/x@1.service"])
+def test_a_path_written_in_one_way_is_plain(text):
+    assert plain_path(text)

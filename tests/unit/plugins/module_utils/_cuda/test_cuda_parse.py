@@ -98,6 +98,7 @@ def test_wheels_of_two_releases_are_refused(pin: str) -> None:
         ({"prefix": "cuda"}, "prefix"),
         ({"prefix": "/"}, "prefix"),
         ({"prefix": "/usr/local/../x"}, "prefix"),
+        ({"prefix": "//usr/local/x"}, "prefix"),
         ({"prefix": "/a\nb"}, "prefix"),
         ({"link": "cuda"}, "link"),
         ({"link": "/usr/local/cuda-13.0"}, "link"),

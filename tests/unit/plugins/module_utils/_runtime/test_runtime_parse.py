@@ -20,6 +20,7 @@ def cache(path: str, limit: float = 1.0, variable: str = "") -> dict[str, object
 WRONG = {
     "venv": {"venv": "venv"},
     "environment_file": {"environment_file": "/etc/../x"},
+    "ptxas_file": {"ptxas_file": "//etc/x"},
     "max_jobs": {"max_jobs": 0},
     "timeout": {"timeout": -1},
     "timeout: more": {"timeout": float("inf")},

@@ -23,6 +23,7 @@ WRONG = {
     "suite:": {"suite": base64.b64encode(b"not compressed").decode()},
     "python": {"python": "python3"},
     "folder": {"folder": "/a/../b"},
+    "python:": {"python": "//usr/bin/python3"},
     "binaries.VLLM_BIN": {"binaries": {"VLLM_BIN": "vllm"}},
     "binaries.vllm": {"binaries": {"vllm": "/bin/vllm"}},
     "timeout": {"timeout": 0},

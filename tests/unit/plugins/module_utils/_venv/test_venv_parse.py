@@ -37,6 +37,7 @@ def declare(**more: Any) -> Declaration:
     [
         ("root", "venvs"),
         ("root", "/opt/../etc"),
+        ("root", "/opt/\x1b[2J"),
         ("root", "/opt//x"),
         ("interpreter", "python3.12"),
         ("find_links", "wheels"),
