@@ -111,8 +111,13 @@ def _judged(request: Request, certificate: str, until: float) -> Verdicts:
 
 
 def controls(asked: Sequence[Asked], skipped: Sequence[str]) -> list[Control]:
-    each = [one.found.controls(one.request) for one in asked]
+    each = [[_named(one.name, of) for of in one.found.controls(one.request)] for one in asked]
     return [_together(name, [of[number] for of in each], skipped) for number, name in enumerate(CONTROLS)]
+
+
+def _named(name: str, found: Control) -> Control:
+    """Of several, who it is: an engine by the name of its unit, and no address that one would have to look up."""
+    return replace(found, reason=f"{name}: {found.reason}") if found.state in ("drifted", "unknown") else found
 
 
 def _together(name: str, found: Sequence[Control], skipped: Sequence[str]) -> Control:

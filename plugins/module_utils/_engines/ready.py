@@ -13,11 +13,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import signal
 import ssl
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Problem
@@ -30,7 +31,9 @@ READY, DRAIN = "engine-ready", "engine-drain"
 QUESTION = "Say yes."
 # What an engine that still loads says: nothing listens, or it turns everybody away. Anything else, time does not mend.
 WAITS = frozenset(("refused", "cut", "no_answer", "no_connection", "busy"))
-EVERY = 0.5
+# How long between two questions: a small part of the time that the load has taken, so that a small model is not kept
+# waiting and a large one is not disturbed.
+PART, SHORTEST, EVERY = 0.1, 0.02, 0.5
 # One token of a model that has loaded; the first one may compile kernels, and has the rest of the time.
 DRAIN_SECONDS = 5.0
 
@@ -41,7 +44,9 @@ def main(name: str, words: Sequence[str], caller: Mapping[str, str]) -> int:
         endpoint = _endpoint(given, caller)
         if name == DRAIN:
             return _drain(endpoint, given.seconds)
-        problem = _wait(endpoint, given.model, given.seconds, int(caller.get("MAINPID") or 0))
+        process = int(caller.get("MAINPID") or 0)
+        with _stops(process) as stopped:
+            problem = _wait(endpoint, given.model, given.seconds, process, stopped)
     except (OSError, ValueError, Unusable) as error:
         # Of the files that were named: the key, the certificate.
         if name == DRAIN:
@@ -54,13 +59,30 @@ def main(name: str, words: Sequence[str], caller: Mapping[str, str]) -> int:
     return 1
 
 
-def _wait(endpoint: Endpoint, model: str, seconds: float, process: int) -> Problem | None:
-    """None when it has answered."""
+@contextlib.contextmanager
+def _stops(process: int) -> Iterator[list[int]]:
+    """Filled when the unit is stopped meanwhile. Then each of its processes is told, and systemd would call the unit
+    failed if this one died of that: it ends with the engine instead."""
+    came: list[int] = []
+    if not process:
+        yield came
+        return
+    former = signal.signal(signal.SIGTERM, lambda number, _frame: came.append(number))
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _wait(endpoint: Endpoint, model: str, seconds: float, process: int, stopped: Sequence[int]) -> Problem | None:
+    """None when it has answered, or was stopped."""
     begun = time.monotonic()
     last = Fault("no_answer", "nothing was asked")
     while True:
         left = begun + seconds - time.monotonic()
         if process and not _lives(process):
+            if stopped:
+                return None
             why = "there is no server; its own last words are above"
             return Problem("engine.ended", f"{model} answering", f"process {process} ended", why, "mend what they say")
         if left <= 0:
@@ -69,14 +91,14 @@ def _wait(endpoint: Endpoint, model: str, seconds: float, process: int) -> Probl
             reply = client.complete(replace(endpoint, seconds=left), model, QUESTION, 1)
         except Fault as fault:
             last = fault
-            if fault.kind not in WAITS:
+            if fault.kind not in WAITS and not stopped:
                 return faults.problem(fault.kind, fault.found, wanted=f"{model} answering")
         else:
             options.say(
                 f"{model} answers after {time.monotonic() - begun:.1f} s; its first token took {reply.first:.2f} s"
             )
             return None
-        time.sleep(EVERY)
+        time.sleep(min(max(PART * (time.monotonic() - begun), SHORTEST), EVERY))
 
 
 def _drain(endpoint: Endpoint, seconds: float) -> int:

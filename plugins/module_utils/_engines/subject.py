@@ -15,7 +15,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import HIDDEN
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines import given, texts
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines import given, states, texts
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import CREDENTIALS, Engine, Program
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.ready import QUESTION, fingerprint
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference import client, faults
@@ -29,14 +29,11 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
     File,
     Unit,
 )
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.units import SYSTEMCTL, parse_show
 
 # One token of a model that has loaded: who waits longer for it has no service.
 ANSWER_SECONDS = 15.0
 METRICS_SECONDS = 5.0
 NONE = "no engine is declared"
-# Of a unit: between an end and the next start, which systemd calls activating as well.
-FAILED = "auto-restart"
 
 
 @dataclass(frozen=True)
@@ -63,9 +60,9 @@ def ensure_engines(
         judged = judge(reader) if judge and engines else None
         found = [_with_key(engine, program, reader) for engine in (judged.engines if judged else engines)]
         unkept = [engine.name for engine in engines if engine.key == HIDDEN]
-        states = _states([engine.unit(program) for engine in found], reader)
+        shown = states.observe([engine.unit(program) for engine in found], reader)
         own = (judged.control,) if judged else ()
-        controls = (*own, *_controls(program, found, unkept, states, reader))
+        controls = (*own, *_controls(program, found, unkept, shown, reader))
         declared = [] if engines else [name for name in names if not name.endswith("/others")]
         left_out = dict.fromkeys(declared, NONE)
         kept = tuple(control for control in controls if control.id not in left_out)
@@ -89,7 +86,7 @@ def _controls(
     program: Program,
     engines: Sequence[Engine],
     unkept: Sequence[str],
-    states: Mapping[str, str],
+    shown: Mapping[str, states.Shown],
     reader: Reader,
 ) -> Iterator[ControlSpec]:
     """``unkept``: engines whose key nobody can compare, since only its controller has it."""
@@ -111,7 +108,8 @@ def _controls(
     )
     yield ControlSpec(f"{role}/template", units=(Unit(program.template, content=texts.template(program)),))
     yield ControlSpec(f"{role}/engines", units=tuple(_unit(engine, program) for engine in engines))
-    yield ControlSpec(f"{role}/answers", assertions=tuple(_answers(e, program, states, reader) for e in engines))
+    answers = (_answers(one, program, shown.get(one.unit(program), {}), reader) for one in engines)
+    yield ControlSpec(f"{role}/answers", assertions=tuple(answers))
     yield ControlSpec(f"{role}/others", assertions=tuple(_others(program, engines, reader)))
 
 
@@ -128,20 +126,13 @@ def _unit(engine: Engine, program: Program) -> Unit:
     )
 
 
-def _answers(engine: Engine, program: Program, states: Mapping[str, str], reader: Reader) -> Assertion:
+def _answers(engine: Engine, program: Program, shown: states.Shown, reader: Reader) -> Assertion:
     """By a request, as its clients make it. One that runs and answers nobody is started anew."""
-    unit = engine.unit(program)
-    name, wanted, state = f"engine {engine.name}", f"{engine.served} answers", states.get(unit, "")
+    unit, name, wanted = engine.unit(program), f"engine {engine.name}", f"{engine.served} answers"
     if not engine.enabled:
         return Assertion(name, "in_sync", "not wanted", "not wanted")
-    if state == FAILED:
-        reason = f"{unit} ended, and waits to be started again"
-        return Assertion(name, "drifted", state, wanted, reason, f"look at: journalctl -u {unit}")
-    if state == "activating":
-        return Assertion(name, "unknown", "", wanted, f"{unit} is starting: it loads its model")
-    if state != "active":
-        reason = f"{unit} is {state or 'not there'}"
-        return Assertion(name, "drifted", state or "absent", wanted, reason, f"look at: journalctl -u {unit}")
+    if silent := states.silent(name, wanted, unit, shown):
+        return silent
     fault = _fault(engine)
     if fault is None:
         return Assertion(name, "in_sync", wanted, wanted)
@@ -233,16 +224,6 @@ def _others(program: Program, engines: Sequence[Engine], reader: Reader) -> Iter
                 yield Assertion(f"key of {unit}", "drifted", "present", "absent", why, steps=(remove,))
     except Unreadable as error:
         yield Assertion(f"units in {UNIT_DIRECTORY}", "unknown", "", "those that are declared", str(error))
-
-
-def _states(units: Sequence[str], reader: Reader) -> dict[str, str]:
-    if not units:
-        return {}
-    argv = [SYSTEMCTL, "show", "--no-pager", "--property=Id,ActiveState,SubState", "--", *units]
-    blocks = parse_show(reader.run(argv, timeout=30).out)
-    # Or auto-restart-queued.
-    ended = [block.get("Id", "") for block in blocks if block.get("SubState", "").startswith(FAILED)]
-    return {**{block.get("Id", ""): block.get("ActiveState", "") for block in blocks}, **dict.fromkeys(ended, FAILED)}
 
 
 def _told(engine: Engine, program: Program) -> dict[str, object]:

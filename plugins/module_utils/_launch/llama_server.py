@@ -50,9 +50,10 @@ def main(words: Sequence[str]) -> int:
             "What to do: install the wheel xllamacpp into the environment of PY_BIN (role vllm_venv).\n"
         )
         return 78
-    # Before the server starts its threads: they inherit it, and only this one takes the signal.
-    signals = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    # The kernel ends it, whatever it is about: while the library loads a model, Python would not come to a handler of
+    # its own, and there is nothing to tidy up. Requests under way are waited for before (engine-drain).
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     params = library.CommonParams()
     params.model.path = given.model
     # Behind TLS it listens where only this process can come.
@@ -78,17 +79,15 @@ def main(words: Sequence[str]) -> int:
         return 1
     options.say(f"{NAME}: listening on {f'https://{given.host}:{given.port}' if front else server.listening_address}")
     sys.stdout.flush()
-    ended = 0
     if front:
         try:
-            tls_front.serve(front[1], front[0], inner, signals)
+            tls_front.serve(front[1], front[0], inner)
         except OSError as error:
-            # Somebody else began to listen there while the model was loaded.
-            ended = _no_front(given.host, given.port, error)
-    else:
-        signal.sigwait(signals)
-    # What the library tears down at the end of Python may wait for requests that never end.
-    os._exit(ended)
+            # Somebody else began to listen there while the model was loaded. What the library tears down at the end of
+            # Python may wait for ever.
+            os._exit(_no_front(given.host, given.port, error))
+    while True:
+        signal.pause()
 
 
 def _no_front(host: str, port: int, error: OSError) -> int:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 import ssl
-from collections.abc import Collection
 from functools import partial
 
 # Who opens a connection and says nothing holds it for so long.
@@ -43,21 +41,16 @@ def bound(host: str, port: int) -> socket.socket:
     return found
 
 
-def serve(listening: socket.socket, tls: ssl.SSLContext, inner: str, until: Collection[signal.Signals]) -> None:
-    """Hands on to the socket at ``inner`` until one of the signals ``until`` comes. OSError: the port is taken."""
-    asyncio.run(_serve(listening, tls, inner, until))
+def serve(listening: socket.socket, tls: ssl.SSLContext, inner: str) -> None:
+    """Hands on to the socket at ``inner`` until the process is ended. OSError: the port is taken."""
+    asyncio.run(_serve(listening, tls, inner))
 
 
-async def _serve(listening: socket.socket, tls: ssl.SSLContext, inner: str, until: Collection[signal.Signals]) -> None:
-    ended = asyncio.Event()
-    for one in until:
-        asyncio.get_running_loop().add_signal_handler(one, ended.set)
-    # The threads of the server, which have been started, go on without them.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, until)
-    await asyncio.start_server(
+async def _serve(listening: socket.socket, tls: ssl.SSLContext, inner: str) -> None:
+    server = await asyncio.start_server(
         partial(_hand_on, inner), sock=listening, ssl=tls, ssl_handshake_timeout=HANDSHAKE_SECONDS, backlog=512
     )
-    await ended.wait()
+    await server.serve_forever()
 
 
 async def _hand_on(inner: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -25,6 +25,8 @@ import tiny_gguf
 ROLES = ("llama_cpp", "probe")
 UNIT = "llama@swarm.service"
 DROPIN = f"/etc/systemd/system/{UNIT}.d/engine.conf"
+# What somebody tries by hand, until the next boot.
+OVERRIDE = f"/run/systemd/system/{UNIT}.d/zz-by-hand.conf"
 KEY_FILE = f"/etc/nusy/credentials/{UNIT}/api-key"
 KEY = "open-sesame-12"
 PORT, TAKEN = 8085, 8090
@@ -223,6 +225,55 @@ def test_killed_it_comes_back_by_itself(llama):
     before = launched.main_pid(machine, UNIT)
     machine.run("kill", "-KILL", before)
     launched.wait_until(lambda: launched.main_pid(machine, UNIT) not in (before, "0") and llama.answers(), "it is back")
+    assert shown(machine, "NRestarts") == "1"
+
+
+def shown(machine: Any, name: str) -> str:
+    return machine.run("systemctl", "show", "-P", name, UNIT).strip()
+
+
+def instead(machine: Any, *lines: str) -> None:
+    """Starts something else under the unit; nothing: what is declared again."""
+    machine.shell(f"mkdir -p {OVERRIDE.rpartition('/')[0]}")
+    machine.write(OVERRIDE, "".join(f"{line}\n" for line in ("[Service]", *lines)))
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "reset-failed", UNIT, check=False)
+
+
+def told(llama: Llama) -> tuple[str, str, str]:
+    """What a check says of the engine: whether it answers, why not, and what has to be named for that."""
+    (found,) = [one for one in llama.result(SWARM, check=True)["controls"] if one["id"] == "llama_cpp/answers"]
+    return found["state"], found["reason"], found["blocked_by"]
+
+
+def test_a_stop_does_not_wait_for_a_model_that_loads_and_what_is_stopped_is_told(llama):
+    """A real load that never ends: of a file that somebody has yet to write."""
+    machine = llama.machine
+    command = machine.read(f"/proc/{launched.main_pid(machine, UNIT)}/cmdline").rstrip("\0").split("\0")
+    machine.shell("mkfifo -m 0644 /srv/endless.gguf")
+    command[command.index("--model") + 1] = "/srv/endless.gguf"
+    instead(machine, "ExecStart=", f"ExecStart={' '.join(command)}")
+    machine.run("systemctl", "restart", "--no-block", UNIT)
+    launched.wait_until(lambda: "/srv/endless.gguf" in machine.run("journalctl", "-u", UNIT, "-n", "3"), "it loads")
+    assert told(llama)[:2] == ("unknown", f"{UNIT} is starting: it loads its model")
+    begun = time.monotonic()
+    machine.run("systemctl", "stop", UNIT, timeout=100)
+    # A second for SSH, and one for what else this machine does: TimeoutStopSec is 65.
+    assert time.monotonic() - begun < 10
+    assert (shown(machine, "ActiveState"), shown(machine, "Result")) == ("inactive", "success")
+    instead(machine)
+    state, why, _named = told(llama)
+    assert state == "drifted" and "it was stopped, or never started" in why
+
+
+def test_who_masked_it_is_asked_for_its_name_and_nothing_fails_until_then(llama):
+    machine = llama.machine
+    machine.run("systemctl", "mask", UNIT)
+    waits = f"llama_cpp_confirm: [{UNIT}]"
+    assert told(llama) == ("drifted", f"{UNIT} is masked: nobody can start it", waits)
+    assert not llama.run(SWARM).assert_ok().changed and llama.completes() is None
+    assert llama.run(SWARM, llama_cpp_confirm=[UNIT]).assert_ok().changed and llama.answers()
+    assert llama.drifted(SWARM) == set()
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ def test_what_is_wrong_with_each_is_told_by_its_address() -> None:
         found, error, _asked = ask(at(fine), at(open_one, api_key=KEY), gone, at(fine, model="other"))
     assert states(found) == ["drifted", "drifted", "unknown", "not_selected"]
     assert [change.key.rpartition(" ")[2] for change in found["probe/endpoint"].changes] == ["refused", "no_model"]
+    # And by its name, with what to do.
+    assert "gone: start its unit" in found["probe/endpoint"].reason and "one: name it" in found["probe/endpoint"].reason
     assert "open" in found["probe/access"].changes[0].key and str(open_one.port) in str(error)
 
 

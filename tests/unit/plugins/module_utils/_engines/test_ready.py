@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines import ready
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference.model import Fault
 from endpoints import KEY, MODEL, engine, serving, whole
 
 
@@ -47,6 +50,25 @@ def test_it_waits_for_one_that_loads(capsys):
     assert len(server.asked) == 3
 
 
+def test_who_loads_quickly_is_seen_at_once_and_who_loads_long_is_left_alone(monkeypatch):
+    """How long it waits between two questions, where each question takes no time of its own."""
+    now, slept = [0.0], []
+    monkeypatch.setattr(ready.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ready.time, "sleep", lambda seconds: (slept.append(seconds), now.append(now.pop() + seconds)))
+    monkeypatch.setattr(ready.client, "complete", refused)
+    assert run(1, seconds=60) == 1
+    # A model of no size answers after 0.2 s; one that loads for an hour is asked twice a second.
+    assert sum(slept[:10]) <= 0.25 and max(slept) == slept[-1] == 0.5
+    moment = 0.0
+    for pause in slept:
+        assert pause <= max(0.02, moment * 0.1)
+        moment += pause
+
+
+def refused(*_asked):
+    raise Fault("refused", "nobody listens")
+
+
 def test_at_its_deadline_it_says_what_it_found_last(capsys):
     with serving(lambda _asked, sock: whole(sock, 503, {})) as server:
         begun = time.monotonic()
@@ -75,6 +97,21 @@ def test_it_ends_with_the_process_that_it_waits_for(capsys):
     # One that lives is waited for.
     assert run(1, seconds=1, MAINPID=str(os.getpid())) == 1
     assert "refused" in capsys.readouterr().err.lower()
+
+
+def test_a_stop_meanwhile_is_no_fault_of_the_start(capsys):
+    """systemd tells both; the engine takes its time to end."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        threading.Timer(0.8, lambda: (process.kill(), process.wait())).start()
+        begun = time.monotonic()
+        assert run(1, seconds=30, MAINPID=str(process.pid)) == 0
+        assert 0.8 <= time.monotonic() - begun < 5 and capsys.readouterr().err == ""
+    finally:
+        process.kill()
+        process.wait()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_over_tls_it_is_the_server_s_own_certificate_and_no_other_that_answers(authority, capsys):

@@ -20,7 +20,7 @@ from endpoints import Authority
 
 # Sends back what it gets, in capitals, and "bye" ends a connection from its side.
 SERVER = """
-import os, signal, socketserver, sys, threading
+import socketserver, sys, threading
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch import tls_front
 
 class Handler(socketserver.BaseRequestHandler):
@@ -30,16 +30,12 @@ class Handler(socketserver.BaseRequestHandler):
             if data == b"bye":
                 return
 
-signals = {signal.SIGTERM, signal.SIGINT}
-signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 certificate, key, ca, inner = sys.argv[1:]
 tls, listening = tls_front.context(certificate, key, ca), tls_front.bound("127.0.0.1", 0)
 print(listening.getsockname()[1], flush=True)
 server = socketserver.ThreadingUnixStreamServer(inner, Handler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-tls_front.serve(listening, tls, inner, signals)
-print("ended", flush=True)
-os._exit(0)
+tls_front.serve(listening, tls, inner)
 """
 
 
@@ -57,7 +53,8 @@ def front(authority, tmp_path):
         certificate, key = authority.issue("server")
         words = [str(certificate), str(key), str(authority.ca) if asks else "", str(tmp_path / "inner.sock")]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        process = subprocess.Popen([sys.executable, "-c", SERVER, *words], stdout=subprocess.PIPE, text=True, env=env)
+        argv, pipes = [sys.executable, "-c", SERVER, *words], {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(argv, text=True, env=env, **pipes)
         running.append(process)
         port = int(process.stdout.readline())
         deadline = time.monotonic() + 20
@@ -72,8 +69,7 @@ def front(authority, tmp_path):
     yield start
     for process in running:
         process.terminate()
-        said, _ = process.communicate(timeout=20)
-        assert said == "ended\n"
+        assert process.communicate(timeout=20) == ("", "")
 
 
 def connect(authority, port: int, *pair: Path) -> ssl.SSLSocket:
@@ -113,32 +109,3 @@ def test_who_has_no_certificate_stays_out_where_one_is_wanted(front, authority):
     with connect(authority, port, *authority.issue("client")) as client:
         client.sendall(b"hello")
         assert whole(client, 5) == b"HELLO"
-
-
-# As the library: it loads for a while, and meanwhile somebody else begins to listen at the port.
-LIBRARY = """
-import socket, types
-
-class CommonParams:
-    def __init__(self):
-        self.model, self.cpuparams = types.SimpleNamespace(), types.SimpleNamespace()
-
-class Server:
-    def __init__(self, params):
-        self.taken = socket.create_server(("127.0.0.1", params.port))
-"""
-
-
-def test_a_port_that_is_taken_while_the_model_loads_ends_the_server_with_words(authority, tmp_path):
-    (tmp_path / "xllamacpp.py").write_text(LIBRARY)
-    certificate, key = authority.issue("server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    code = "import sys; from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch import llama_server as one"
-    words = ["--model", "x.gguf", "--port", str(port), "--tls-certificate", str(certificate), "--tls-key", str(key)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "TMPDIR": str(tmp_path)}
-    argv = [sys.executable, "-c", f"{code}; sys.exit(one.main(sys.argv[1:]))", *words]
-    done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=30, check=False)
-    # Not tried again, as with any other port that is not free.
-    assert done.returncode == 78
-    assert f"not started: TLS at 127.0.0.1:{port}: " in done.stderr and "Traceback" not in done.stderr

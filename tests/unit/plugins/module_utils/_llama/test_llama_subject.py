@@ -161,11 +161,46 @@ def test_one_that_loads_is_unknown(node, answers):
     assert states(planned)["answers"] == "unknown" and not planned.steps
 
 
-def test_one_that_ended_and_waits_for_its_next_start_does_not_load(node, answers):
+@pytest.mark.parametrize(
+    ("shown", "state", "said"),
+    [
+        ({"ActiveState": "activating", "NRestarts": "2"}, "unknown", "it ended and was started again 2 times"),
+        ({"ActiveState": "activating", "SubState": "auto-restart", "Result": "oom-kill"}, "drifted",
+         "ended (oom-kill), and waits to be started again"),
+        ({"ActiveState": "failed", "Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "78"}, "drifted",
+         "refused to start (exit code 78) and is not tried again"),
+        ({"ActiveState": "failed", "Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "1",
+          "NRestarts": "5"}, "drifted", "failed (exit code 1); systemd gave up after it was started again 5 times"),
+        ({"ActiveState": "failed", "Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "11"}, "drifted",
+         "failed (signal 11); journalctl"),
+        # Its start was ended by another process of it, and it by that.
+        ({"ActiveState": "failed", "Result": "exit-code", "ExecMainCode": "2", "ExecMainStatus": "15"}, "drifted",
+         "failed (exit-code); journalctl"),
+        ({"ActiveState": "inactive"}, "drifted", "does not run, and did not fail: it was stopped, or never started"),
+        ({"ActiveState": "deactivating"}, "drifted", f"{UNIT} is deactivating"),
+    ],
+)  # fmt: skip
+def test_one_that_does_not_run_is_told_why(node, answers, shown, state, said):
     apply(node, SWARM)
-    node.units[UNIT] |= {"ActiveState": "activating", "SubState": "auto-restart"}
-    planned = subject(SWARM).plan(node)
-    assert states(planned)["answers"] == "drifted" and "waits to be started again" in of(planned, "answers").reason
+    asked = list(answers.asked)
+    node.units[UNIT] |= shown
+    found = of(subject(SWARM).plan(node), "answers")
+    assert found.state == state and UNIT in found.reason and said in found.reason
+    assert answers.asked == asked
+
+
+def test_one_that_somebody_masked_waits_for_its_name(node, answers):
+    """To mask it is somebody's will: the rest of the role is applied, and that is no failure."""
+    apply(node, SWARM)
+    node.units[UNIT] |= {"ActiveState": "inactive", "UnitFileState": "masked"}
+    planned, left = apply(node, SWARM)
+    waits = f"llama_cpp_confirm: [{UNIT}]"
+    assert of(planned, "answers").blocked_by == of(planned, "engines").blocked_by == waits
+    assert of(planned, "answers").reason == f"{UNIT} is masked: nobody can start it" and not planned.steps
+    assert left == planned
+    named = subject(SWARM, confirm=[UNIT])
+    left = converge(named, named.plan(node), node, node)
+    assert set(states(left).values()) == {"in_sync", "not_selected"}
 
 
 def test_a_model_that_is_not_there_stops_nothing(node, answers):
