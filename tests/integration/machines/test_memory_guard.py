@@ -15,11 +15,13 @@ import pressure
 import pytest
 import testing
 
-NOTHING = {"weights_gib": 0.1, "kv_cache_gib": 0.0, "activation_gib": 0.0, "enforce_eager": True, "process_gib": 0.0}
-GREEDY = {"name": "greedy", "unit": "greedy.service", **NOTHING}
-SLOW = {"name": "slow", "unit": "slow.service", **NOTHING}
+NOTHING = {"weights_gib": 0.1, "kv_cache_gib": 0.0, "activation_gib": 0.0, "process_gib": 0.0}
+GREEDY = {"name": "greedy", "unit": "greedy.service", "enforce_eager": True, **NOTHING}
+# Of role llama_cpp, and declared for that role alone. Nobody answers at its port.
+SLOW = {"name": "slow", "model": "/srv/slow.gguf", "port": 8081, **NOTHING}
+UNIT, LOADS = "llama@slow.service", "spark-load-guard@llama@slow.service"
 DECLARED = {
-    "engines": [GREEDY, SLOW],
+    "engines": [GREEDY],
     "reserve_gib": 0.2,
     "page_cache_gib": 0.1,
     "load_free_gib": 0.05,
@@ -30,7 +32,7 @@ DECLARED = {
     "term_percent": 12.0,
     "kill_percent": 6.0,
 }
-CONFIRM = ["/swap.img", "slow.service"]
+CONFIRM = ["/swap.img", UNIT]
 CONTROLS = {"budget", "killer_settings", "killer", "system_protected", "engines", "load_guard", "swap", "pressure",
             "file_extra"}  # fmt: skip
 CONTROLLER = "ansible.builtin.validate_argument_spec"
@@ -49,8 +51,8 @@ ROUNDS = 2
 BEFORE = """
 dd if=/dev/zero of=/swap.img bs=1M count=16 status=none; chmod 0600 /swap.img; mkswap -q /swap.img
 echo '/swap.img none swap sw 0 0' >> /etc/fstab
-printf '[Service]\\nExecStart=/usr/bin/sleep infinity\\n' > {units}/slow.service
-systemctl daemon-reload; systemctl start swap.img.swap slow.service
+printf '[Service]\\nExecStart=/usr/bin/sleep infinity\\n' > {units}/llama@.service
+systemctl daemon-reload; systemctl start swap.img.swap {unit}
 """
 UNITS = "/etc/systemd/system"
 
@@ -65,9 +67,12 @@ class Story:
         self.directory = directory
         self.runs: dict[str, testing.PlayResult] = {}
 
-    def run(self, name: str, *, check: bool, **more: Any) -> dict[str, dict[str, Any]]:
+    def run(
+        self, name: str, *, check: bool, llama: tuple[Any, ...] = (SLOW,), **more: Any
+    ) -> dict[str, dict[str, Any]]:
         """Runs the role; its verdicts by the last part of their names."""
         extra = {f"memory_guard_{option}": value for option, value in {**DECLARED, **more}.items()}
+        extra["llama_cpp_engines"] = list(llama)
         done = testing.ansible_playbook(PLAY, [self.machine], self.directory, check=check, extra=extra)
         (result,) = done.of(action="memory_guard")
         self.runs[name] = done
@@ -102,7 +107,7 @@ def test_without_the_role_others_are_killed_or_nobody_gets_an_answer(story, idle
     seen = pressure.under_pressure(story.machine, AT_MOST)
     print(f"idle: {idle}\nwithout: {seen}")
     assert seen.died or max(seen.open_session) > limit(idle), str(seen)
-    story.machine.shell(BEFORE.format(units=UNITS))
+    story.machine.shell(BEFORE.format(units=UNITS, unit=UNIT))
 
 
 def test_a_check_of_a_bare_machine_predicts_what_apply_does(story):
@@ -111,7 +116,7 @@ def test_a_check_of_a_bare_machine_predicts_what_apply_does(story):
     story.runs["bare"].assert_ok()
     assert {name for name, control in before.items() if control["state"] == "in_sync"} == {"budget", "file_extra"}
     assert before["swap"]["blocked_by"] == "memory_guard_confirm: [/swap.img]"
-    assert before["engines"]["blocked_by"] == "memory_guard_confirm: [slow.service]"
+    assert before["engines"]["blocked_by"] == f"memory_guard_confirm: [{UNIT}]"
     assert not machine.ok("test", "-e", f"{UNITS}/earlyoom.service.d")
     logged_in = machine.run("systemctl", "show", "-P", "MainPID", "ssh.service")
     done = story.run("apply", check=False, confirm=CONFIRM)
@@ -130,18 +135,20 @@ def test_a_check_of_a_bare_machine_predicts_what_apply_does(story):
 
 def test_the_kernel_has_what_was_declared(story):
     machine = story.machine
-    units = ("earlyoom", "ssh", "systemd-logind", "slow")
-    assert [story.score(f"{name}.service") for name in units] == ["-1000", "-1000", "-900", "500"]
+    units = ("earlyoom.service", "ssh.service", "systemd-logind.service", UNIT)
+    assert [story.score(unit) for unit in units] == ["-1000", "-1000", "-900", "500"]
+    # It was watched over when it moved into its slice.
+    assert story.log(LOADS).count("the time is up") == 1
     for path, value in (
         ("system.slice/ssh.service/memory.min", f"{32 << 20}"),
         ("user.slice/memory.min", f"{128 << 20}"),
         ("nusy.slice/nusy-engines.slice/memory.swap.max", "0"),
-        ("nusy.slice/nusy-engines.slice/slow.service/memory.oom.group", "1"),
+        (f"nusy.slice/nusy-engines.slice/{UNIT}/memory.oom.group", "1"),
     ):
         assert machine.read(f"/sys/fs/cgroup/{path}") == f"{value}\n"
     # A login has the ordinary score, though its sshd is the last to be killed.
     assert machine.outside.run("cat /proc/self/oom_score_adj").stdout.strip() == "0"
-    for unit in ("earlyoom.service", "spark-pressure-watch.service", "spark-load-guard@greedy.service"):
+    for unit in ("earlyoom.service", "spark-pressure-watch.service", "spark-load-guard@greedy.service", LOADS):
         told = machine.run("systemd-analyze", "security", "--no-pager", unit, check=False)
         assert float(told.rpartition("exposure level for ")[2].split()[1]) <= 2.0, told
     assert machine.read("/proc/swaps").splitlines()[1:] == []
@@ -172,8 +179,8 @@ DAMAGE = {
     "load_guard": f"rm {UNITS}/greedy.service.d/51-nusy-memory_guard_load.conf",
     "swap": "systemctl unmask -q swap.img.swap; systemctl start swap.img.swap",
     "pressure": "systemctl disable --now -q spark-pressure-watch.service",
-    "file_extra": f"echo OOMPolicy=stop >> {UNITS}/slow.service.d/50-nusy-memory_guard.conf",
-    "engines": "echo 0 > /proc/$(systemctl show -P MainPID slow.service)/oom_score_adj",
+    "file_extra": f"echo OOMPolicy=stop >> {UNITS}/{UNIT}.d/50-nusy-memory_guard.conf",
+    "engines": f"echo 0 > /proc/$(systemctl show -P MainPID {UNIT})/oom_score_adj",
     "system_protected": "echo 0 > /sys/fs/cgroup/system.slice/ssh.service/memory.min",
 }
 
@@ -190,24 +197,23 @@ def test_what_is_broken_by_hand_is_named_alone_and_repaired(story):
     story.runs["repair"].assert_ok()
 
 
-BIG = {"name": "big", "unit": "big.service", **NOTHING, "weights_gib": 64.0}
-CHANGED = {"engines": [GREEDY, SLOW, BIG], "killer": "systemd-oomd"}
+BIG = {"name": "big", "model": "/srv/big.gguf", "port": 8082, **NOTHING, "weights_gib": 64.0}
+CHANGED = {"llama": (SLOW, BIG), "killer": "systemd-oomd"}
 
 
 @pytest.mark.names("memory_guard/budget")
 def test_what_cannot_fit_fails_the_run_and_does_not_start_and_the_other_killer_takes_over(story):
     """Two declarations in one run, since a run is dear here; all but the budget is made."""
     machine = story.machine
-    machine.write(f"{UNITS}/big.service", "[Service]\nExecStart=/usr/bin/sleep infinity\n")
     done = story.run("too large", check=False, **CHANGED)
     failed = story.runs["too large"]
-    assert failed.rc != 0 and "big: weights" in failed.stdout
+    assert failed.rc != 0 and "llama@big: weights" in failed.stdout
     # Each unit that is protected says so to this killer.
     made = {"killer", "killer_settings", "engines", "load_guard", "system_protected"}
     assert {name for name, control in done.items() if control["state"] != "in_sync"} == made | {"budget"}
     assert story.drifted("left", **CHANGED) == {"budget"}
-    assert not machine.ok("systemctl", "start", "big.service")
-    assert "not started: it needs 64" in story.log("spark-load-guard@big.service")
+    assert not machine.ok("systemctl", "start", "llama@big.service")
+    assert "not started: it needs 64" in story.log("spark-load-guard@llama@big.service")
     states = machine.run("systemctl", "is-active", "earlyoom.service", "systemd-oomd.service", check=False)
     assert states.split() == ["inactive", "active"]
     assert "/nusy.slice/nusy-engines.slice" in machine.run("oomctl")
