@@ -25,6 +25,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, Problem
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import misfits, secrets
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import Redactor
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.groups import running
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables, owners_of
 
 NAMESPACE = "nusy.dgx_spark."
@@ -52,9 +53,9 @@ def unjudged(role: str, what: str, error: AnsibleError) -> Unjudged:
 def refusals(
     owners: Mapping[str, Path], host: Variables, loader: DataLoader, templar: Templar
 ) -> Iterator[Problem | Unjudged]:
-    """What the calls of these roles would be refused for on that host, led back to its variables."""
+    """What the calls of those roles that run on that host would be refused for, led back to its variables."""
     ours = {name for name in host.written if owners_of(name, owners)}
-    for folder in owners.values():
+    for folder in running(owners, host, loader).values():
         # Nothing written that the role reads: it is called as it was shipped. Computing that takes time on every host.
         if not ours.isdisjoint(_read_by(folder, owners)):
             for problem in _refusals(folder, host, loader, templar):

@@ -92,6 +92,15 @@ def test_what_cannot_be_computed_yet_is_named(tmp_path):
     ]
 
 
+def test_a_role_that_playbooks_do_not_run_there_is_refused_for_nothing(tmp_path):
+    """Declared for all hosts, and what it needs only for those that run it."""
+    engines = "llama_cpp_engines: [{name: a, model: swrm, port: 8081%s}]\ngroup_names: [%s]"
+    later = ", context: '{{ known_to_sparks }}'"
+    assert refused(tmp_path, engines % ("", "spark")) != [] == refused(tmp_path, engines % ("", "workstation"))
+    for group, named in (("spark", True), ("workstation", False)):
+        assert ("llama_cpp" in {one.role for one in judged(tmp_path, engines % (later, group))}) is named
+
+
 def test_a_role_that_reads_nothing_of_what_is_written_is_not_computed(tmp_path, monkeypatch):
     computed = []
     monkeypatch.setattr(documents, "_refusals", lambda folder, *_: computed.append(folder.name) or iter(()))
