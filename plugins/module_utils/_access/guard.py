@@ -106,12 +106,17 @@ def armed_by(reader: Reader) -> str | None:
     if reader.stat(UNDOING) is not None:
         return ""
     stat = reader.stat(ARMED)
-    if stat is None or stat.kind != "directory" or stat.uid != 0:
+    if stat is None or stat.kind != "directory" or stat.uid != 0 or not _ready(reader):
         return None
     try:
         return str(json.loads(reader.read(LOGIN) or "")["connection"])
     except (ValueError, KeyError, TypeError):
         return ""
+
+
+def _ready(reader: Reader) -> bool:
+    """Without it nothing was changed yet: it is written before every change, and taken away with all the rest."""
+    return reader.stat(LOGIN) is not None
 
 
 def arm(here: Login, seconds: int, name: str, undo: Sequence[str], files: Sequence[str], reader: Reader,
@@ -121,6 +126,9 @@ def arm(here: Login, seconds: int, name: str, undo: Sequence[str], files: Sequen
     What an earlier change has saved and nobody has proven stays as it is: that is the state to come back to.
     """
     _run(writer, [SYSTEMCTL, "stop", f"{NAME}.timer"], may_fail=True)
+    if reader.stat(ARMED) is not None and not _ready(reader):
+        # Of a run that was killed here, before its change: by now the node may have been changed by others.
+        _run(writer, ["/usr/bin/rm", "-rf", ARMED])
     for folder, mode in (("/var/lib/nusy", 0o755), (FOLDER, 0o700), (ARMED, 0o700)):
         if reader.stat(folder) is None:
             writer.mkdir(folder, mode=mode, uid=0, gid=0)

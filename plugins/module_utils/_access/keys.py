@@ -36,7 +36,7 @@ def problem(user: str, conf: Mapping[str, str], reader: Reader) -> str:
         return f"{user} has {account.pw_shell} for a shell"
     if user == "root" and conf.get("permitrootlogin") == "no":
         return "PermitRootLogin no"
-    closed = _not_allowed(user, conf, reader) or _too_much_asked(conf)
+    closed = not_allowed(user, conf, reader) or _too_much_asked(conf)
     if closed:
         return closed
     if conf.get("authorizedkeyscommand", "none") != "none" or conf.get("trustedusercakeys", "none") != "none":
@@ -54,7 +54,15 @@ def problem(user: str, conf: Mapping[str, str], reader: Reader) -> str:
     return "; ".join(problems) or "AuthorizedKeysFile none"
 
 
-def _not_allowed(user: str, conf: Mapping[str, str], reader: Reader) -> str:
+def with_password(reader: Reader) -> list[str]:
+    """Accounts with a shell that have a password. Those of a directory service are listed nowhere."""
+    rows = [line.split(":") for line in (reader.read("/etc/shadow") or "").splitlines()]
+    names = [row[0] for row in rows if len(row) > 1 and row[1][:1] not in ("", "!", "*")]
+    found = [(name, reader.user(name)) for name in names]
+    return [name for name, account in found if account and os.path.basename(account.pw_shell) not in NO_SHELL]
+
+
+def not_allowed(user: str, conf: Mapping[str, str], reader: Reader) -> str:
     """sshd_config(5) asks these four, and one that is dormant would wake up when sshd reads its files again.
 
     Of ``user@host`` only the user is compared, and groups by their members in /etc/group: the login proves the rest.

@@ -123,6 +123,13 @@ def _ssh(wanted: Declared, here: Login | None, skipped: Sequence[str], reader: R
             return SeenSsh(f"with the drop-in of this role {found}{asked}")
         then[user] = found
     owners = [user for user in users if user in wanted.admins or (here is not None and user == here.user)]
+    locked_out = {user: why for user in owners for why in [keys.problem(user, then[user], reader)] if why}
+    if ssh.takes_passwords(now[ANYBODY]) or ssh.has_conditions({**files, ssh.MAIN: main}):
+        for user in keys.with_password(reader):
+            if user not in users:
+                before = _effective(user, here, live, reader)
+                after = _effective(user, here, live, reader, ssh.candidate(main, planned, names))
+                locked_out |= _losing(user, before, after, reader)
     return SeenSsh(
         settings=lines,
         now=now,
@@ -133,8 +140,19 @@ def _ssh(wanted: Declared, here: Login | None, skipped: Sequence[str], reader: R
         files={**files, ssh.MAIN: main, running.COMMAND_LINE: live.said},
         ports=running.ports(live, now[ANYBODY]),
         unread=running.unread(live, _judged(files, text == planned), reader),
-        locked_out={user: why for user in owners for why in [keys.problem(user, then[user], reader)] if why},
+        locked_out=locked_out,
     )
+
+
+def _losing(user: str, before: dict[str, str] | str, after: dict[str, str] | str, reader: Reader) -> dict[str, str]:
+    """Who gets in by a password today and would not tomorrow, with why no key helps; by name only, like all the rest
+    that cuts access."""
+    if isinstance(before, str) or isinstance(after, str):
+        raise Unreadable(f"what holds for {user} cannot be asked: {before if isinstance(before, str) else after}")
+    if not ssh.takes_passwords(before) or ssh.takes_passwords(after) or keys.not_allowed(user, before, reader):
+        return {}
+    why = keys.problem(user, after, reader)
+    return {user: f"only a password lets {user} in today, and {why}"} if why else {}
 
 
 def sshd(reader: Reader) -> list[str]:
@@ -179,8 +197,9 @@ def look_at_firewall(
 def _firewall(
     wanted: Declared, here: Login | None, ports: Sequence[int], skipped: Sequence[str], reader: Reader
 ) -> SeenFirewall:
-    if _ufw_is_active(reader):
-        return SeenFirewall("ufw is active and its owner's: set access_firewall: false, or disable ufw")
+    other = _other_filter(reader)
+    if other:
+        return SeenFirewall(f"{other} is active and its owner's: set access_firewall: false, or disable {other}")
     text = firewall.rules(wanted, ports, skipped)
     shut_out = firewall.shut_out(wanted, ports, here.address, here.port) if here else ""
     files = (reader.read(firewall.RULES), reader.read(firewall.UNIT_FILE))
@@ -205,6 +224,12 @@ def _firewall(
     )
 
 
-def _ufw_is_active(reader: Reader) -> bool:
+def _other_filter(reader: Reader) -> str:
+    """Who else decides what is dropped. The settings of ufw outlive its package."""
     text = reader.read("/etc/ufw/ufw.conf") or ""
-    return any(line.replace('"', "").strip().lower() == "enabled=yes" for line in text.splitlines())
+    enabled = any(line.replace('"', "").strip().lower() == "enabled=yes" for line in text.splitlines())
+    if enabled and reader.stat("/usr/sbin/ufw") is not None:
+        return "ufw"
+    if reader.stat("/usr/sbin/firewalld") is not None and reader.run([SYSTEMCTL, "is-active", "firewalld.service"]).ok:
+        return "firewalld"
+    return ""

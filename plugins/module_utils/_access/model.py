@@ -152,7 +152,7 @@ def declared(params: Mapping[str, Any]) -> Declared:
         ssh_from=_networks(firewall["ssh_from"], "firewall.ssh_from"),
         mdns=firewall["mdns"],
         interfaces=tuple(firewall["fabric_interfaces"]),
-        peers=_networks(firewall["fabric_peers"], "firewall.fabric_peers"),
+        peers=_nodes(firewall["fabric_peers"], "firewall.fabric_peers"),
         published=published,
         proof_seconds=params["proof_seconds"],
     )
@@ -192,6 +192,14 @@ def _networks(texts: Sequence[str], at: str) -> tuple[str, ...]:
         alone = network.prefixlen == network.max_prefixlen
         found.append(str(network.network_address if alone else network))
     return tuple(dict.fromkeys(found))
+
+
+def _nodes(texts: Sequence[str], at: str) -> tuple[str, ...]:
+    for i, network in enumerate(found := _networks(texts, at)):
+        if network.endswith("/0"):
+            why = "they may reach every port: the packet filter would be one that drops nothing"
+            raise _wrong(f"{at}[{i}]", "the addresses of the named peers", network, why)
+    return found
 
 
 def _between(at: str, value: int, least: int, most: int) -> None:

@@ -91,6 +91,13 @@ def factors(every: Iterable[Mapping[str, str]]) -> frozenset[str]:
     return frozenset(keyword for method, keyword in FACTORS.items() if method in asked)
 
 
+def takes_passwords(conf: Mapping[str, str]) -> bool:
+    """Whether somebody may come in with nothing but a password."""
+    on = {method for method, keyword in FACTORS.items() if conf.get(keyword.lower()) == "yes"}
+    ways = conf.get("authenticationmethods", "any").split()
+    return bool(on) and any(way == "any" or {one.partition(":")[0] for one in way.split(",")} <= on for way in ways)
+
+
 def settings(
     wanted: Declared,
     supported: Mapping[str, Collection[str]],
@@ -207,14 +214,45 @@ def _covers(pattern: str) -> bool:
 
 def places(files: Mapping[str, str], keyword: str) -> list[str]:
     """Where somebody else sets a keyword, as file:line, with the condition that it stands under."""
-    return [place for path, text in files.items() if path != DROPIN for place in _places(path, text, keyword.lower())]
+    return [place for place, _condition, _value in _set(files, keyword)]
 
 
-def _places(path: str, text: str, keyword: str) -> Iterator[str]:
+def has_conditions(files: Mapping[str, str]) -> bool:
+    return any(keyword_of(line) == "match" for text in files.values() for line in text.splitlines())
+
+
+def conditional(files: Mapping[str, str], setting: Setting) -> list[str]:
+    """Where a Match block sets another value: for whom it is about, whoever is asked about.
+
+    One that asks for a key and something else may allow that something.
+    """
+    asking = {
+        condition
+        for _place, condition, value in _set(files, "AuthenticationMethods")
+        if all("publickey" in way.split(",") for way in value.split())
+    }
+    return [
+        place
+        for place, condition, value in _set(files, setting.keyword)
+        if condition
+        and SPELLED.get(value.lower(), value.lower()) != setting.value
+        and not (condition in asking and setting.keyword in FACTORS.values())
+    ]
+
+
+def _set(files: Mapping[str, str], keyword: str) -> Iterator[tuple[str, str, str]]:
+    for path, text in files.items():
+        if path != DROPIN:
+            yield from _places(path, text, keyword.lower())
+
+
+def _places(path: str, text: str, keyword: str) -> Iterator[tuple[str, str, str]]:
+    """As file:line (condition), and condition and value alone."""
     condition = ""
     for number, line in enumerate(text.splitlines(), 1):
         found = keyword_of(line)
         if found == "match":
             condition = " ".join(line.split())
         elif found == keyword:
-            yield f"{path}:{number}" + (f" ({condition})" if condition else "")
+            value = " ".join(_words(line)[1:])
+            yield f"{path}:{number}" + (f" ({condition})" if condition else ""), condition, value

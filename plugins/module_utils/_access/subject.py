@@ -55,6 +55,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
 # A change that nobody can prove: there is no login over SSH that could be made anew.
 UNPROVEN = "unproven_login"
 MODE = 0o600
+# What these say holds for everybody, or it does not hold.
+DOORS = ("ssh_keys_only", "ssh_root")
 
 
 class Access(Composed):
@@ -151,14 +153,19 @@ def _locked(victim: tuple[()] | tuple[str, str], seen: SeenSsh | None) -> str:
         return ""
     if victim[1] == UNPROVEN:
         return "this run did not come by SSH, so no new login can prove that there is still a way in"
-    return f"{victim[1]} would be locked out: {seen.locked_out[victim[1]]}" if seen else ""
+    if seen is None:
+        return ""
+    others = [user for user in seen.locked_out if user != victim[1]]
+    return f"{victim[1]} would be locked out: {seen.locked_out[victim[1]]}" + (
+        f" (and so would {', '.join(others)})" if others else ""
+    )
 
 
 def _setting(one: ssh.Setting, seen: SeenSsh, victim: tuple[()] | tuple[str, str]) -> Assertion:
     values = {user: conf.get(one.name, "") for user, conf in seen.now.items()}
     wrong = {user: value for user, value in values.items() if value != one.value}
     if not wrong:
-        return Assertion(one.keyword, "in_sync", one.value, one.value)
+        return _for_everybody(one, seen)
     every = set(values.values())
     found = every.pop() if len(every) == 1 else ", ".join(f"{value} for {user}" for user, value in wrong.items())
     where = ssh.places(seen.files, one.keyword)
@@ -172,6 +179,16 @@ def _setting(one: ssh.Setting, seen: SeenSsh, victim: tuple[()] | tuple[str, str
     return Assertion(
         one.keyword, "drifted", found, one.value, reason, steps=(Step("apply_ssh", ssh.DROPIN),), victim=victim
     )
+
+
+def _for_everybody(one: ssh.Setting, seen: SeenSsh) -> Assertion:
+    """It holds for whom it was asked. A Match block may be about somebody else: another account, another address."""
+    where = ssh.conditional(seen.files, one) if one.control in DOORS else []
+    if not where:
+        return Assertion(one.keyword, "in_sync", one.value, one.value)
+    why = f"{one.keyword} is another one for whom a Match block is about: {', '.join(where)}"
+    fix = f"take {one.keyword} out of {', '.join(where)}"
+    return Assertion(one.keyword, "drifted", f"not for everybody {one.value}", one.value, why, fix)
 
 
 def _extra(seen: SeenSsh, victim: tuple[()] | tuple[str, str]) -> Assertion:

@@ -187,6 +187,9 @@ def result_of(plan: Plan, title: str) -> dict[str, object]:
     }
 
 
+BECOME = "set ansible_become: true in the inventory, as inventories/single_spark does, or give --become"
+
+
 def converge(subject: Subject, found: Plan, reader: Reader, writer: Writer) -> Plan:
     """Apply ``found`` and prove it: the plan made afterwards, which is returned, must have no steps."""
     left = found
@@ -197,7 +200,7 @@ def converge(subject: Subject, found: Plan, reader: Reader, writer: Writer) -> P
                 wanted=f"{subject.title} applied ({len(found.steps)} steps)",
                 found="not running as root",
                 why="half of the steps would fail after the first half was done",
-                fix="use become: true (the playbooks of this collection do), or --check to only look",
+                fix=f"{BECOME}, or use --check to only look",
             )
         subject.apply(found, reader, writer)
         left = subject.plan(reader)
@@ -210,6 +213,15 @@ def converge(subject: Subject, found: Plan, reader: Reader, writer: Writer) -> P
             fix="run the same play with --check --diff to see what comes back, and look for another manager of it",
         )
     subject.settle(left, reader, writer)
+    hidden = [control for control in left.controls if control.state == "unknown"]
+    if hidden and not reader.is_root():
+        raise NodeError(
+            "core.hidden",
+            wanted=f"{subject.title} ensured",
+            found=f"not running as root, and {len(hidden)} controls are unknown: {hidden[0].id}: {hidden[0].reason}",
+            why="nothing was done about what could not be seen",
+            fix=f"{BECOME}, or use --check to only look",
+        )
     return left
 
 

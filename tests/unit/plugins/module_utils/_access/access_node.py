@@ -167,6 +167,8 @@ class AccessNode(FakeNode):
 
     def tool_rm(self, args: list[str]) -> tuple[int, str, str]:
         self.effect(f"rm {args[1]}")
+        for path in args[1:]:
+            self._drop(path)
         return 0, "", ""
 
 

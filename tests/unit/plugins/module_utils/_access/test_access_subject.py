@@ -87,6 +87,17 @@ def test_the_table_that_was_in_force_is_what_comes_back():
     assert modes == [0o600, 0o644, 0o644]
 
 
+def test_a_run_that_was_killed_before_its_change_leaves_nothing_to_prove():
+    node = AccessNode()
+    for folder in ("/var/lib/nusy", guard.FOLDER, guard.ARMED):
+        node.put(folder, kind="directory", mode=0o700)
+    node.put(f"{guard.ARMED}/ssh.sh", "cp -p what was there then")
+    assert declared(skip_controls=list(CONTROLS)).plan(node).facts["access"] == {"pending": False}
+    run(node)
+    # What is there now comes back, and not what was there when that run was killed.
+    assert "what was there then" not in node.files[f"{guard.ARMED}/ssh.sh"].text and f"rm {guard.ARMED}" in node.effects
+
+
 def test_who_comes_after_the_change_was_undone_is_told(monkeypatch: pytest.MonkeyPatch):
     node = AccessNode()
     run(node)
@@ -165,11 +176,29 @@ def test_a_firewall_that_is_not_wanted_is_left_as_it_is():
     assert states(plan)["firewall_default"] == "not_selected" and plan.steps == ()
 
 
-def test_an_active_ufw_is_its_owners():
+@pytest.mark.parametrize(
+    ("files", "other"),
+    [
+        (("/etc/ufw/ufw.conf", "/usr/sbin/ufw"), "ufw"),
+        # What apt remove leaves of it.
+        (("/etc/ufw/ufw.conf",), ""),
+        (("/usr/sbin/firewalld",), "firewalld"),
+    ],
+)
+def test_another_packet_filter_is_its_owners(files: tuple[str, ...], other: str):
     node = AccessNode()
-    node.put("/etc/ufw/ufw.conf", "ENABLED=yes\n")
+    for path in files:
+        node.put(path, "ENABLED=yes\n")
     plan = declared(confirm=["firewall"]).plan(node)
-    assert states(plan)["firewall_default"] == "unknown" and "ufw is active" in verdicts(plan)["firewall_boot"].reason
+    assert states(plan)["firewall_default"] == ("unknown" if other else "drifted")
+    assert f"{other} is active" in verdicts(plan)["firewall_boot"].reason or not other
+
+
+@pytest.mark.parametrize("network", ["10.0.0.1/0", "::/0"])
+def test_everybody_is_no_named_peer(network: str):
+    with pytest.raises(InputError) as error:
+        declared(firewall={"fabric_peers": ["10.0.0.2", network]})
+    assert "firewall.fabric_peers[1]" in error.value.problem.wanted
 
 
 @pytest.mark.parametrize(
@@ -232,6 +261,33 @@ def test_a_match_block_is_seen_by_the_user_it_is_for():
     assert "stays as it is for root" in control.reason and f"{ssh.MAIN}:4 (Match User root)" in control.reason
 
 
+TWO = "Match Group two\n  AuthenticationMethods"
+
+
+@pytest.mark.parametrize(
+    ("block", "name"),
+    [
+        ("Match Address 10.0.0.0/8\n  PasswordAuthentication yes", "ssh_keys_only"),
+        ('Match User backup\n  PermitRootLogin="without-password"', "ssh_root"),
+        ("Match User backup\n  PasswordAuthentication no\n  MaxAuthTries 9", ""),
+        # A second factor of some is more than a key.
+        (f"{TWO} publickey,keyboard-interactive\n  KbdInteractiveAuthentication yes", ""),
+        (f"{TWO} keyboard-interactive\n  KbdInteractiveAuthentication yes", "ssh_keys_only"),
+    ],
+)
+def test_a_match_block_about_somebody_else_is_not_fine(block: str, name: str):
+    node = AccessNode()
+    node.files[ssh.MAIN].text += f"{block}\n"
+    run(node)
+    found = verdicts(declared().plan(node))
+    drifted = {one for one, control in found.items() if control.state == "drifted" and one.startswith("ssh_")}
+    assert drifted == ({name} if name else set())
+    if name:
+        node.came = AGAIN
+        with pytest.raises(NodeError, match=rf"take \w+ out of {ssh.MAIN}:\d+ \(Match "):
+            run(node, proving=True)
+
+
 def test_a_folder_that_sshd_does_not_read_is_told():
     node = AccessNode()
     node.files[ssh.MAIN].text = "X11Forwarding yes\n"
@@ -256,6 +312,55 @@ def test_whoever_is_logged_in_is_not_locked_out(break_it: Any, why: str):
     assert not [step for step in plan.steps if step.action == "apply_ssh"]
     allowed = declared(confirm=["ops"]).plan(node)
     assert [step.action for step in allowed.steps] == ["apply_ssh"]
+
+
+def _with_password(node: AccessNode, name: str, shell: str = "/bin/bash", field: str = "$y$j9T$x") -> None:
+    number = 1001 + len(node.users)
+    node.users[name] = [number, number, "", f"/home/{name}", shell]
+    node.put("/etc/shadow", (node.read("/etc/shadow") or "") + f"{name}:{field}:20000:0:99999:7:::\n", mode=0o640)
+
+
+def test_who_has_only_a_password_is_not_locked_out_unnamed():
+    node = AccessNode()
+    for name, shell, field in (
+        ("alice", "/bin/bash", "$y$j9T$x"),
+        ("bob", "/bin/bash", "$6$x$y"),
+        ("locked", "/bin/bash", "!$y$j9T$x"),
+        ("never", "/bin/bash", "*"),
+        ("daemon", "/usr/sbin/nologin", "$y$j9T$x"),
+    ):
+        _with_password(node, name, shell, field)
+    plan = declared().plan(node)
+    control = verdicts(plan)["ssh_keys_only"]
+    assert control.blocked_by == "access_confirm: [alice]" and plan.steps == ()
+    assert "only a password lets alice in today" in control.reason and "and so would bob" in control.reason
+    assert verdicts(declared(confirm=["alice"]).plan(node))["ssh_limits"].blocked_by == "access_confirm: [bob]"
+    # Who is named, who is out anyway, or for whom passwords stay, is nobody's concern.
+    run(node, confirm=["alice", "bob"])
+    assert "PasswordAuthentication no" in node.files[ssh.DROPIN].text
+    assert {
+        control.blocked_by for name, control in verdicts(declared().plan(node)).items() if name.startswith("ssh_")
+    } == {""}
+
+
+@pytest.mark.parametrize(
+    ("line", "skipped"),
+    [("DenyUsers alice", []), ("AuthenticationMethods publickey", []), ("", ["access/ssh_keys_only"])],
+)
+def test_who_loses_nothing_is_not_asked_about(line: str, skipped: list[str]):
+    node = AccessNode()
+    _with_password(node, "alice")
+    node.files[ssh.MAIN].text += f"{line}\n"
+    assert verdicts(declared(skip_controls=skipped).plan(node))["ssh_limits"].blocked_by == ""
+
+
+def test_a_password_that_only_a_match_block_allows_is_seen():
+    node = AccessNode()
+    _with_password(node, "alice")
+    # The block counts more than the drop-in: alice goes on getting in, and that is told.
+    node.files[ssh.MAIN].text += "PasswordAuthentication no\nMatch User alice\nPasswordAuthentication yes\n"
+    found = verdicts(declared().plan(node))["ssh_keys_only"]
+    assert found.blocked_by == "" and "for whom a Match block is about" in found.reason
 
 
 def test_an_administrator_without_a_key_is_asked_about():

@@ -136,6 +136,17 @@ def test_without_root_nothing_is_locked_and_nothing_is_applied(monkeypatch):
     assert module.failed is None and not module.result["changed"]
 
 
+def test_a_run_without_root_that_could_not_see_has_not_ensured(monkeypatch):
+    """It would have nothing to do, and say so: as if all were well."""
+    hidden = Plan((Control("demo/a", "unknown", reason="needs root"),))
+    assert run(hidden)[0].failed is None
+    monkeypatch.setattr(FakeReader, "root", False)
+    assert run(hidden, check_mode=True)[0].failed is None
+    module, _subject = run(hidden)
+    assert module.failed and module.result["error"]["key"] == "core.hidden"
+    assert "demo/a: needs root" in module.result["error"]["found"]
+
+
 A, B, C, D = (f"demo/{letter}" for letter in "abcd")
 FOUND = Plan(
     (
