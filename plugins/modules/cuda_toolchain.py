@@ -39,7 +39,9 @@ attributes:
   idempotent:
     description: After applying, the node is looked at again; a plan that is not empty is an error.
     support: full
-extends_documentation_fragment: nusy.dgx_spark.ensuring
+extends_documentation_fragment:
+  - nusy.dgx_spark.declared_gpu
+  - nusy.dgx_spark.ensuring
 options:
   version:
     description: Release of the toolkit, major.minor, quoted.
@@ -194,17 +196,17 @@ controls:
       type: str
 prefix:
   description: Absolute path of the toolkit.
-  returned: on a supported system
+  returned: on a supported system that is declared to have a GPU
   type: str
   sample: /usr/local/cuda-13.0
 version:
   description: Version that C(nvcc) names; empty when it does not run.
-  returned: on a supported system
+  returned: on a supported system that is declared to have a GPU
   type: str
   sample: 13.0.88
 binaries:
   description: Every tool by its name, those that are not required too. In a real run, as they are at its end.
-  returned: on a supported system
+  returned: on a supported system that is declared to have a GPU
   type: dict
   contains:
     path:
@@ -233,14 +235,14 @@ binaries:
       size_mib: 28.8
 size_mib:
   description: Size of the whole toolkit in MiB.
-  returned: on a supported system
+  returned: on a supported system that is declared to have a GPU
   type: int
   sample: 310
 link:
   description: >-
     The link - C(path), C(kind), C(target), C(alternative) (that manages it) and C(leads_to_prefix). Empty when none is
     declared.
-  returned: on a supported system
+  returned: on a supported system that is declared to have a GPU
   type: dict
   sample:
     path: /usr/local/cuda
@@ -250,7 +252,7 @@ link:
     leads_to_prefix: true
 proof:
   description: What building for the target came to.
-  returned: on a supported system
+  returned: on a supported system that is declared to have a GPU
   type: dict
   contains:
     arch:
@@ -275,7 +277,7 @@ provides:
   description:
     - Names of docs/contracts/paths-env.md with the proven paths of this toolkit.
     - In a real run, as they are at its end.
-  returned: on a supported system
+  returned: on a supported system that is declared to have a GPU
   type: dict
   sample: {NVCC_BIN: /usr/local/cuda-13.0/bin/nvcc}
 left:

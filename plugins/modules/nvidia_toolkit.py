@@ -15,8 +15,10 @@ description:
   - A driver package, or the modules of a kernel, are installed only when O(confirm) names the package.
   - Says whether the GPU will be there after the next boot, which is the gate of every reboot. The kernel that boots
     then needs its C(nvidia.ko), an image and an initrd, and dpkg or pacman must have left nothing half done.
-  - A node without an NVIDIA GPU and without NVIDIA packages is unknown, and nothing is done to it. Another system than
-    DGX OS 7, Ubuntu 24.04 and Arch Linux that has them is unknown in a check, and a real run refuses it.
+  - A node without an NVIDIA GPU and without NVIDIA packages is unknown, and nothing is done to it, unless
+    O(declared_gpu) says that it has none. A GPU that is there all the same is drift then, and fails a real run.
+  - Another system than DGX OS 7, Ubuntu 24.04 and Arch Linux that has a GPU or packages is unknown in a check, and a
+    real run refuses it.
   - C(nvidia-smi) is started only where that sets nothing up. Docker is asked only where its daemon runs.
 attributes:
   check_mode:
@@ -29,6 +31,7 @@ attributes:
     description: After applying, the node is looked at again; a plan that is not empty is an error.
     support: full
 extends_documentation_fragment:
+  - nusy.dgx_spark.declared_gpu
   - nusy.dgx_spark.version_matrix
   - nusy.dgx_spark.ensuring
 options:
@@ -141,12 +144,12 @@ controls:
       type: str
 driver:
   description: Version of the installed user space of the driver; empty if there is none.
-  returned: on a supported system
+  returned: on a supported system that is declared to have a GPU
   type: str
   sample: 580.142
 next_kernel:
   description: The kernel of the next boot, and what would be missing then.
-  returned: on a supported system
+  returned: on a supported system that is declared to have a GPU
   type: dict
   contains:
     release:

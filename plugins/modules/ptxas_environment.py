@@ -11,6 +11,7 @@ version_added: 0.1.0
 description:
   - Finds out, as M(nusy.dgx_spark.ptxas_probe) does, which variables the Triton of O(venv) needs to
     build for O(arch), and ensures that O(environment_file) holds these and no others. Often that is none.
+  - With O(declared_gpu=none) nothing is probed, and the file holds no variable.
   - When no variable helps, everything else is applied and the run fails with what to do.
 attributes:
   check_mode:
@@ -22,7 +23,9 @@ attributes:
   idempotent:
     description: The variables do not depend on whether they are set already.
     support: full
-extends_documentation_fragment: nusy.dgx_spark.ensuring
+extends_documentation_fragment:
+  - nusy.dgx_spark.declared_gpu
+  - nusy.dgx_spark.ensuring
 options:
   venv:
     description: Absolute path of the virtual environment that Triton is installed in.
@@ -87,7 +90,7 @@ assumptions:
   elements: str
 probe:
   description: What M(nusy.dgx_spark.ptxas_probe) returns.
-  returned: always
+  returned: when the machine is declared to have a GPU, and it could be looked at
   type: dict
 refused:
   description: Why a real run stops before its first step, since it would certainly fail half-way.

@@ -38,6 +38,7 @@ NOT_REPAIRED = {
     "models/space": "room is not made: who needs it names what may go, or brings a disk",
     "nvidia_toolkit/docker_legacy": "a container is made anew by who started it",
     "nvidia_toolkit/driver_match": "a loaded module is exchanged by a reboot alone",
+    "nvidia_toolkit/gpu": "a GPU is put in and taken out by people, and so is what an inventory says of it",
     "nvidia_toolkit/smi": "it answers as soon as driver and GPU do",
     "nvidia_toolkit/versions": "another version may be as bad: its remedy is in the row of the matrix",
     "os_hardening/accounts": "a second root may be how somebody gets in: it is not taken away in silence",

@@ -27,6 +27,7 @@ BREAKS = [
     ("role_has_every_part", "molecule/demo/molecule.yml", None, "", "no scenario"),
     ("role_has_every_part", "molecule/demo/verify.yml", None, "", "verifies nothing"),
     ("defaults_and_specs_say_the_same", DEFAULTS, "'nusy'", "'root'", "demo_user is"),
+    ("defaults_and_specs_say_the_same", DEFAULTS, "\"{{ spark_user", "\"/{{ spark_user", "demo_user is"),
     ("defaults_and_specs_say_the_same", DEFAULTS, "demo_items: [a]", "demo_items: [b]", "demo_items is"),
     ("defaults_and_specs_say_the_same", DEFAULTS, "demo_items: [a]", "", "does not"),
     ("defaults_and_specs_say_the_same", DEFAULTS, "", "demo_more: 1", "demo_more is in defaults"),

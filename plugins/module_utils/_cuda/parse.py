@@ -26,6 +26,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import 
     Wheels,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.tools import OWN_PLACE, arch_of
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import absent
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Package
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.resources import PACKAGE
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import lock
@@ -55,6 +56,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     # May hold a user and a password.
     "index_url": {"type": "str", "default": "", "no_log": True},
     "find_links": {"type": "str", "default": ""},
+    **absent.OPTION,
     **OPTIONS,
 }
 

@@ -34,6 +34,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._cuda.model import 
     ROLE,
     Toolchain,
 )
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import absent
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state import compose, packages, record
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
 
@@ -44,6 +45,8 @@ PROVIDES = {"NVCC_BIN": "nvcc", "CUOBJDUMP_BIN": "cuobjdump", "NVDISASM_BIN": "n
 def ensure_toolchain(params: Mapping[str, Any], machine: str = "") -> compose.Composed:
     """Raises InputError. ``machine``: as ``uname -m`` says; this one when it is empty."""
     wanted = parse.toolchain(params)
+    if absent.none_declared(params):
+        return compose.Composed(ROLE, CONTROLS, params, lambda reader: absent.nothing(CONTROLS, absent.seen(reader)))
     machine = machine or os.uname().machine
     return compose.Composed(ROLE, CONTROLS, params, lambda reader: examined(wanted, machine, reader))
 

@@ -18,6 +18,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._versions.model imp
 
 ROLE = "nvidia_toolkit"
 CONTROLS = (
+    "nvidia_toolkit/gpu",
     "nvidia_toolkit/key",
     "nvidia_toolkit/sources",
     "nvidia_toolkit/driver",
@@ -35,7 +36,7 @@ CONTROLS = (
     "nvidia_toolkit/holds",
     "nvidia_toolkit/file_extra",
 )
-(KEY, SOURCES, DRIVER, KERNELS, MATCH, VERSIONS, PERSISTENCE, SMI, TOOLKIT, CDI, PODMAN, DOCKER, LEGACY, GROUP,
+(GPU, KEY, SOURCES, DRIVER, KERNELS, MATCH, VERSIONS, PERSISTENCE, SMI, TOOLKIT, CDI, PODMAN, DOCKER, LEGACY, GROUP,
  HOLDS, EXTRA) = CONTROLS  # fmt: skip
 
 DGX, UBUNTU, ARCH = "dgx", "ubuntu", "arch"

@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt.keys import wrong_key
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import absent
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import (
     REPOSITORY_FINGERPRINT,
     REPOSITORY_KEY_URL,
@@ -34,6 +35,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "repository_key_url": {"type": "str", "default": REPOSITORY_KEY_URL, "no_log": False},
     "holds": _TEXTS,
     "docker_users": _TEXTS,
+    **absent.OPTION,
     **judge.OPTIONS,
     **OPTIONS,
 }
@@ -45,6 +47,8 @@ _URL = re.compile(r"(?:https|file):/\S+\Z")
 
 def wanted(params: Mapping[str, Any]) -> Wanted:
     """Raises InputError with the name of the option."""
+    if params["gpu"] == "expected" and absent.none_declared(params):
+        raise _wrong("gpu", "not expected on a machine that is declared without one (spark_gpu: none)", "'expected'")
     _fits("branch", params["branch"], re.compile(r"[0-9]{3}\Z"), "the number of a driver branch, such as 580")
     for option in ("driver_packages", "holds"):
         for number, name in enumerate(params[option]):

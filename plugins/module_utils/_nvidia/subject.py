@@ -7,19 +7,28 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt import keys
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Action, Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import arch, containers, declare, docker, pacman
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import (
+    absent,
+    arch,
+    containers,
+    declare,
+    docker,
+    pacman,
+)
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.look import FactsOf, gathered, look, system_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.model import (
     ARCH,
     CONTROLS,
     DOCKER,
     EXTRA,
+    GPU,
     GROUP,
     HOLDS,
     KEY,
@@ -33,13 +42,25 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.parse impor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import ControlSpec, Unknown
 
-NOTHING = "this machine has no NVIDIA GPU on its PCI bus and no NVIDIA package"
+NOTHING = (
+    "this machine has no NVIDIA GPU on its PCI bus and no NVIDIA package; "
+    "if it is to have none, declare that (spark_gpu: none)"
+)
+HAS_ONE = "a GPU is declared, and nvidia_toolkit/smi says whether it answers"
 
 
 def ensure_stack(params: Mapping[str, Any], facts_of: FactsOf = gathered) -> Composed:
     """Raises InputError. ``facts_of``: how the facts are gathered, for tests."""
     declaration = wanted(params)
+    if absent.none_declared(params):
+        return Composed(ROLE, CONTROLS, params, without_gpu)
     return Composed(ROLE, CONTROLS, params, lambda reader: examined(declaration, reader, facts_of))
+
+
+def without_gpu(reader: Reader) -> Look:
+    found = absent.seen(reader)
+    rest = absent.nothing([name for name in CONTROLS if name != GPU], found)
+    return replace(rest, controls=(absent.judged(GPU, found), *rest.controls))
 
 
 def examined(declaration: Wanted, reader: Reader, facts_of: FactsOf = gathered) -> Look:
@@ -47,10 +68,10 @@ def examined(declaration: Wanted, reader: Reader, facts_of: FactsOf = gathered) 
     seen = look(declaration, system if isinstance(system, str) else "", reader, facts_of)
     if not seen.has_any(declaration):
         # Nothing is refused where there is nothing to ensure.
-        judged = [name for name in CONTROLS if name not in (EXTRA, KEY)]
+        judged = [name for name in CONTROLS if name not in (EXTRA, GPU, KEY)]
         return Look(
             tuple(declare.unknown(name, "NVIDIA stack", NOTHING) for name in judged),
-            left_out={KEY: NOTHING, EXTRA: NOTHING},
+            left_out={GPU: HAS_ONE, KEY: NOTHING, EXTRA: NOTHING},
             facts=_facts(seen),
         )
     if isinstance(system, Unknown):
@@ -68,6 +89,7 @@ def examined(declaration: Wanted, reader: Reader, facts_of: FactsOf = gathered) 
         "enable_unit_that_came": arch.enable,
     }
     left_out = {
+        GPU: HAS_ONE,
         KEY: "no source of this role is declared on this node",
         EXTRA: "no file of this role is declared on this node",
         PODMAN: "podman is not installed",

@@ -13,6 +13,7 @@ from typing import Any, cast
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS, Ensuring
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia import absent
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.model import request_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._ptxas.probe import examined
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
@@ -30,6 +31,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "candidates": {"type": "list", "elements": "str", "default": []},
     "compile": {"type": "bool", "default": True},
     "timeout": {"type": "float", "default": 60},
+    **absent.OPTION,
     **OPTIONS,
 }
 
@@ -74,6 +76,20 @@ def ensure_ptxas(params: Mapping[str, Any]) -> Composed:
         {},
     )
 
+    # The variables follow from the Triton that is found: when that one moves, the node did.
+    options = ("venv", "arch", "candidates", "compile", "environment_file", "declared_gpu")
+    inputs = json.dumps({name: params[name] for name in options}, sort_keys=True)
+
+    def without_gpu(reader: Reader) -> Look:
+        """No variable is set for a GPU that is not there; launchers and units read the file all the same."""
+        found = absent.seen(reader)
+        if absent.doubt(found):
+            return absent.nothing(CONTROLS, found)
+        return Look(
+            (ControlSpec(ENVIRONMENT, files=(File(path, HEAD),), inputs=inputs),),
+            left_out={ASSEMBLES: absent.WITHOUT},
+        )
+
     def look(reader: Reader) -> Look:
         try:
             probe = examined(request, reader)
@@ -89,8 +105,6 @@ def ensure_ptxas(params: Mapping[str, Any]) -> Composed:
             reason=str(probe["explanation"]),
             fix=FIXES.get(verdict, ""),
         )
-        # The variables follow from the Triton that is found: when that one moves, the node did.
-        declared = {name: params[name] for name in ("venv", "arch", "candidates", "compile", "environment_file")}
         variables = environment_text(cast("dict[str, str]", probe["environment"]))
         return Look(
             (
@@ -98,13 +112,13 @@ def ensure_ptxas(params: Mapping[str, Any]) -> Composed:
                 ControlSpec(
                     ENVIRONMENT,
                     files=(File(path, HEAD + variables),),
-                    inputs=json.dumps(declared, sort_keys=True),
+                    inputs=inputs,
                 ),
             ),
             facts={"probe": probe},
         )
 
-    return Composed(ROLE, CONTROLS, params, look)
+    return Composed(ROLE, CONTROLS, params, without_gpu if absent.none_declared(params) else look)
 
 
 MODULE = Ensuring("ptxas_environment", ARGUMENT_SPEC, ensure_ptxas)

@@ -77,8 +77,8 @@ JUDGES = {
 # Of meta/engines.yml, and the role that adds up what the others publish.
 ENGINE_KEYS = {"variable", "unit", "program", "served", "presets", "kv_cache_gib"}
 SUMS = {"memory_guard"}
-# A shared input of the inventory with the default that the spec names.
-SHARED = re.compile(r"\{\{ *spark_[a-z0-9_]+ *\| *default\((?P<value>.*)\) *\}\}\Z")
+# A shared input of the inventory with the default that the spec names, alone or as a part of a text.
+SHARED = re.compile(r"(?P<before>[^{}]*)\{\{ *spark_[a-z0-9_]+ *\| *default\((?P<value>.*)\) *\}\}(?P<after>[^{}]*)\Z")
 
 
 def role_has_every_part(tree: Tree) -> Iterator[str]:
@@ -116,6 +116,8 @@ def defaults_and_specs_say_the_same(tree: Tree) -> Iterator[str]:
 def _same(default: object, spec: object) -> bool:
     shared = SHARED.match(default) if isinstance(default, str) else None
     found = yaml.safe_load(shared["value"]) if shared else default
+    if shared and shared["before"] + shared["after"]:
+        found = f"{shared['before']}{found}{shared['after']}"
     return type(found) is type(spec) and found == spec
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.gpus import PCI, is_gpu
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.look import Look
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.model import Node, NotKnown, Unknown, learn
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.parse import cpu as parse_cpu
@@ -16,7 +17,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.parse import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.parse import nvidia as parse_nvidia
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._facts.parse.text import cpu_list, cpu_ranges, integer
 
-PCI = "/sys/bus/pci/devices"
 DRIVER = "/proc/driver/nvidia"
 CPUS = "/sys/devices/system/cpu"
 
@@ -63,14 +63,7 @@ def _devices(look: Look, rows: list[dict[str, Node]] | Unknown, drawn: Node) -> 
 
 
 def _nvidia_gpus(look: Look) -> list[str]:
-    found: list[str] = []
-    for address in look.names(PCI):
-        # A device may vanish between listing and reading: ConnectX-7 hot-plug does that.
-        if (look.maybe(f"{PCI}/{address}/vendor") or "").strip() == "0x10de" and (
-            look.maybe(f"{PCI}/{address}/class") or ""
-        ).startswith("0x03"):
-            found.append(address)
-    return found
+    return [address for address in look.names(PCI) if is_gpu(f"{PCI}/{address}", look.maybe)]
 
 
 def _smi(look: Look) -> str:

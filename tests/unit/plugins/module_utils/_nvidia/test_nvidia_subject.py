@@ -66,6 +66,7 @@ def test_what_dgx_os_brings_is_adopted_and_nothing_is_done() -> None:
         "sources", "driver", "kernels", "driver_match", "versions", "persistence", "smi", "container_toolkit", "cdi",
     }  # fmt: skip
     assert {name: one.reason for name, one in verdicts(plan).items() if one.state == "not_selected"} == {
+        "gpu": "a GPU is declared, and nvidia_toolkit/smi says whether it answers",
         "key": "no source of this role is declared on this node",
         "cdi_podman": "podman is not installed",
         "docker_runtime": "Docker is not installed",
