@@ -78,6 +78,22 @@ class Reader(Protocol):
     def is_root(self) -> bool: ...
 
 
+def text_of(reader: Reader, path: str) -> str:
+    """For what may as well be gone: nothing is also what the node does not show."""
+    try:
+        return reader.read(path) or ""
+    except Unreadable:
+        return ""
+
+
+def names_of(reader: Reader, folder: str) -> tuple[str, ...]:
+    """The same of a folder."""
+    try:
+        return reader.listdir(folder) or ()
+    except Unreadable:
+        return ()
+
+
 class Writer(Protocol):
     """The few ways in which this collection touches a node. Each is atomic or repeatable."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, ParseError, Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, ParseError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, text_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard.model import (
     CGROUPS,
     SLICE,
@@ -53,7 +53,7 @@ def look(wanted: Guard, reader: Reader) -> Seen:
 
 def meminfo(reader: Reader) -> dict[str, int]:
     """Bytes."""
-    text = _text(reader, "/proc/meminfo")
+    text = text_of(reader, "/proc/meminfo")
     found = {name: int(kib) * 1024 for name, kib in re.findall(r"(?m)^(\w+):\s+(\d{1,15}) kB$", text)}
     if not {"MemTotal", "MemAvailable"} <= found.keys():
         raise ParseError("/proc/meminfo", text, "lines MemTotal and MemAvailable in kB")
@@ -80,10 +80,10 @@ def _unit(reader: Reader, name: str, block: dict[str, str]) -> UnitState:
     active = block.get("ActiveState") in ("active", "activating", "reloading")
     cgroup = block.get("ControlGroup", "") if active else ""
     folder = f"{CGROUPS}{cgroup}"
-    limits = {name: _text(reader, f"{folder}/{name}").strip() for name in LIMITS} if cgroup else {}
+    limits = {name: text_of(reader, f"{folder}/{name}").strip() for name in LIMITS} if cgroup else {}
     main = int(block.get("MainPID") or 0)
     # Of a slice it would be everybody in it.
-    pids = _text(reader, f"{folder}/cgroup.procs").split() if cgroup and name.endswith(".service") else []
+    pids = text_of(reader, f"{folder}/cgroup.procs").split() if cgroup and name.endswith(".service") else []
     return UnitState(
         loaded=block.get("LoadState") == "loaded",
         active=active,
@@ -95,14 +95,14 @@ def _unit(reader: Reader, name: str, block: dict[str, str]) -> UnitState:
 
 
 def _process(reader: Reader, pid: int) -> Process:
-    score = _text(reader, f"/proc/{pid}/oom_score_adj").strip()
-    locked = re.search(r"(?m)^VmLck:\s+(\d+) kB$", _text(reader, f"/proc/{pid}/status"))
+    score = text_of(reader, f"/proc/{pid}/oom_score_adj").strip()
+    locked = re.search(r"(?m)^VmLck:\s+(\d+) kB$", text_of(reader, f"/proc/{pid}/status"))
     return Process(pid, int(score) if score else None, int(locked[1]) * 1024 if locked else None)
 
 
 def _swaps(reader: Reader) -> tuple[Swap, ...] | str:
     """Those that are on, with the units that would bring them back. proc(5): sizes in KiB, blanks as \\040."""
-    rows = [line.split() for line in _text(reader, "/proc/swaps").splitlines()[1:]]
+    rows = [line.split() for line in text_of(reader, "/proc/swaps").splitlines()[1:]]
     if not rows:
         return ()
     # An alias of a device (by its UUID) is a unit of its own.
@@ -117,11 +117,3 @@ def _swaps(reader: Reader) -> tuple[Swap, ...] | str:
         units = tuple(sorted(block["Id"] for block in blocks if block.get("What") == path))
         found.append(Swap(path, int(size) * 1024, int(used) * 1024, units))
     return tuple(found)
-
-
-def _text(reader: Reader, path: str) -> str:
-    """Empty for what is gone or not shown."""
-    try:
-        return reader.read(path) or ""
-    except Unreadable:
-        return ""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step, one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer, names_of, text_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     ControlSpec,
     File,
@@ -96,13 +96,6 @@ def _why_not(reader: Reader, name: str) -> str:
     return f"this kernel has no module {name}" if "not found" in done.err else one_line(done.said())
 
 
-def _text(reader: Reader, path: str) -> str:
-    try:
-        return reader.read(path) or ""
-    except Unreadable:
-        return ""
-
-
 def _meant(reader: Reader, name: str) -> list[str]:
     """The values that a name means here: one with ``*`` those of every interface there is, "all" and "default" as well.
 
@@ -112,10 +105,7 @@ def _meant(reader: Reader, name: str) -> list[str]:
     folder, star, key = dotted(name).partition(".*.")
     if not star:
         return [name]
-    try:
-        found = reader.listdir(sysctl_path(folder)) or ()
-    except Unreadable:
-        found = ()
+    found = names_of(reader, sysctl_path(folder))
     return [f"{folder}.{one.replace('.', '/')}.{key}" for one in sorted(found)]
 
 
@@ -158,11 +148,7 @@ def _overriding(reader: Reader, role: str, wanted: Sequence[Sysctl]) -> dict[str
     """Of one name the last file counts; a name counts more than a pattern that it fits, wherever it stands."""
     chosen: dict[str, str] = {}
     for folder in SYSCTL_FOLDERS:
-        try:
-            names = reader.listdir(folder) or ()
-        except Unreadable:
-            continue
-        for name in names:
+        for name in names_of(reader, folder):
             if name.endswith(".conf"):
                 chosen.setdefault(name, f"{folder}/{name}")
     ours = os.path.basename(sysctl_file(role))
@@ -171,7 +157,7 @@ def _overriding(reader: Reader, role: str, wanted: Sequence[Sysctl]) -> dict[str
     for file in sorted(set(chosen) - {ours}):
         if file < ours and not patterns:
             continue
-        for name, value in parse_sysctl(_text(reader, chosen[file])).items():
+        for name, value in parse_sysctl(text_of(reader, chosen[file])).items():
             for sysctl in wanted:
                 fits = sysctl.name in patterns and patterns[sysctl.name].fullmatch(name)
                 if (fits or (file > ours and name == dotted(sysctl.name))) and value != normal(sysctl.value):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError, Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Step
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, Writer, names_of, text_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import (
     ControlSpec,
     File,
@@ -79,30 +79,16 @@ def _earlier(reader: Reader, role: str, wanted: Sequence[SysValue]) -> dict[str,
     ours = os.path.basename(file_of(role))
     files: dict[str, str] = {}
     for folder in FOLDERS:
-        for name in _names(reader, folder):
+        for name in names_of(reader, folder):
             if name.endswith(".conf") and name < ours:
                 files.setdefault(name, f"{folder}/{name}")
     found: dict[str, list[tuple[str, str]]] = {}
     for _name, path in sorted(files.items()):
-        for pattern, set_to in writes(_text(reader, path)):
+        for pattern, set_to in writes(text_of(reader, path)):
             for value in wanted:
                 if fnmatch.fnmatchcase(value.path, pattern) and set_to != value.value:
                     found.setdefault(value.path, []).append((path, set_to))
     return {path: tuple(hits) for path, hits in found.items()}
-
-
-def _names(reader: Reader, folder: str) -> tuple[str, ...]:
-    try:
-        return reader.listdir(folder) or ()
-    except Unreadable:
-        return ()
-
-
-def _text(reader: Reader, path: str) -> str:
-    try:
-        return reader.read(path) or ""
-    except Unreadable:
-        return ""
 
 
 def plan(wanted: SysValue, seen: Seen, sheet: Sheet) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader, names_of, text_of
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._nvidia.kernels import gate, next_kernel, running_kernel
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Unknown
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._tuning import parse
@@ -63,28 +63,19 @@ def found(wanted: Tuning, reader: Reader) -> Found:
         cppc=_cppc(reader),
         thp=reader.stat(THP) is not None,
         watchdogs={
-            name: text(reader, f"/sys/class/watchdog/{name}/identity") for name in names(reader, "/sys/class/watchdog")
+            name: text(reader, f"/sys/class/watchdog/{name}/identity")
+            for name in names_of(reader, "/sys/class/watchdog")
         },
     )
 
 
 def text(reader: Reader, path: str) -> str:
-    try:
-        return (reader.read(path) or "").strip()
-    except Unreadable:
-        return ""
-
-
-def names(reader: Reader, path: str) -> tuple[str, ...]:
-    try:
-        return reader.listdir(path) or ()
-    except Unreadable:
-        return ()
+    return text_of(reader, path).strip()
 
 
 def boot(reader: Reader, rows: Sequence[Row] = ()) -> Boot:
     kernels = [text(reader, "/proc/sys/kernel/osrelease")]
-    kernels += [name.partition("-")[2] for name in names(reader, "/boot") if name.startswith("vmlinuz-")]
+    kernels += [name.partition("-")[2] for name in names_of(reader, "/boot") if name.startswith("vmlinuz-")]
     menu, problem = _menu(reader)
     size = text(reader, "/sys/kernel/kexec_crash_size")
     return Boot(
@@ -121,7 +112,7 @@ def _menu(reader: Reader) -> tuple[tuple[tuple[str, ...], ...], str]:
 
 def _other_settings(reader: Reader) -> list[str]:
     folder = os.path.dirname(DROPIN)
-    return [GRUB, *(path for path in (f"{folder}/{name}" for name in names(reader, folder)) if path != DROPIN)]
+    return [GRUB, *(path for path in (f"{folder}/{name}" for name in names_of(reader, folder)) if path != DROPIN)]
 
 
 def _stale(reader: Reader) -> bool:
@@ -134,7 +125,7 @@ def _stale(reader: Reader) -> bool:
 def _barred(reader: Reader) -> dict[str, str]:
     barred: dict[str, str] = {}
     for folder in MODPROBE_FOLDERS:
-        for name in names(reader, folder):
+        for name in names_of(reader, folder):
             if name.endswith(".conf") and name != f"90-nusy-{ROLE}.conf":
                 for module in parse.barring(text(reader, f"{folder}/{name}")):
                     barred.setdefault(module, f"{folder}/{name}")
@@ -165,7 +156,7 @@ def _default_interfaces(reader: Reader) -> Iterator[str]:
 def _ports(reader: Reader, interface: str, depth: int) -> Iterator[str]:
     """The interface, and those that a bond, bridge or VLAN is made of."""
     yield interface
-    lower = [name for name in names(reader, f"{NET}/{interface}") if name.startswith("lower_")] if depth else []
+    lower = [name for name in names_of(reader, f"{NET}/{interface}") if name.startswith("lower_")] if depth else []
     for name in lower:
         yield from _ports(reader, name.partition("_")[2], depth - 1)
 
@@ -190,7 +181,7 @@ def _later(reader: Reader) -> dict[str, tuple[str, ...]]:
     """A file of the same name in /etc hides those of the other folders."""
     paths: dict[str, str] = {}
     for folder in SYSTEM_CONF_FOLDERS:
-        for name in names(reader, folder):
+        for name in names_of(reader, folder):
             if name.endswith(".conf") and name > MANAGER_FILE.format("\uffff"):
                 paths.setdefault(name, f"{folder}/{name}")
     found: dict[str, tuple[str, ...]] = {}
@@ -215,5 +206,5 @@ def _target(reader: Reader) -> str | Unknown:
 def _cppc(reader: Reader) -> dict[str, str]:
     if reader.stat(CPPC):
         return {CPPC: text(reader, CPPC)}
-    places = [f"{POLICIES}/{name}/auto_select" for name in names(reader, POLICIES) if name.startswith("policy")]
+    places = [f"{POLICIES}/{name}/auto_select" for name in names_of(reader, POLICIES) if name.startswith("policy")]
     return {place: text(reader, place) for place in places if reader.stat(place)}
