@@ -47,9 +47,11 @@ options:
         type: int
         default: 8192
       kv_cache_dtype:
-        description: How a number is kept. V(auto) counts two bytes.
+        description: >-
+          How a number is kept. V(auto) counts two bytes. Of what is none of these say the size,
+          O(_input[].kv_cache_gib).
         type: str
-        choices: [auto, bfloat16, float16, fp8, fp8_e4m3, fp8_e5m2]
+        choices: [auto, bfloat16, float16, fp8, fp8_e4m3, fp8_e5m2, fp8_inc, nvfp4, nvfp4_4over6]
         default: auto
       kv_cache_gib: {description: The KV cache on one node in GiB., type: float}
       activation_gib:
@@ -65,6 +67,10 @@ options:
         description: >-
           Libraries, buffers and the GPU's context. Without it an allowance, not measured: 4 for vLLM, 1 for llama.cpp.
         type: float
+      options_gib:
+        description: What options of the program take beside all that in GiB, by their names.
+        type: dict
+        default: {}
       enforce_eager: {description: No graphs are captured., type: bool, default: false}
       program:
         description: Whose allowances count where nothing is said.
@@ -82,7 +88,8 @@ options:
       health: {description: Where it says that it has loaded. The sum does not need it., type: str}
       unknown:
         description: >-
-          Of C(weights_gib) and C(kv_cache_gib) what nobody says, as P(nusy.dgx_spark.published_engines#lookup) has it.
+          Of C(weights_gib), C(kv_cache_gib) and C(process_gib) what nobody says, as
+          P(nusy.dgx_spark.published_engines#lookup) has it.
         type: list
         elements: str
         default: []

@@ -104,7 +104,7 @@ options:
         type: int
         default: 300
       drain_seconds:
-        description: Time that a stop waits for requests under way.
+        description: Time that a stop waits for requests under way, up to 600. V(0) is a stop that waits for nobody.
         type: int
         default: 30
       enabled:

@@ -82,7 +82,9 @@ options:
         type: str
       kv_cache_dtype:
         description: >-
-          How what is kept of tokens is (C(--kv-cache-dtype)).
+          How what is kept of tokens is (C(--kv-cache-dtype)). Of C(auto), C(bfloat16), C(float16), C(fp8), C(fp8_e4m3),
+          C(fp8_e5m2), C(fp8_inc), C(nvfp4) and C(nvfp4_4over6) the bytes are known. Beside any other say
+          O(engines[].kv_cache_gib).
         type: str
       sequences:
         description: >-
@@ -120,7 +122,8 @@ options:
         type: dict
       options:
         description: >-
-          Further options of vLLM by their names.
+          Further options of vLLM by their names. What takes memory that cannot be counted wants
+          O(engines[].process_gib) beside it.
         type: dict
       preset:
         description: >-
@@ -146,7 +149,7 @@ options:
         type: int
       drain_seconds:
         description: >-
-          Time that a stop waits for requests under way. Without it 60.
+          Time that a stop waits for requests under way, up to 600. Without it 60; V(0) is a stop that waits for nobody.
         type: int
       weights_gib:
         description: >-
@@ -170,7 +173,8 @@ options:
         type: float
       process_gib:
         description: >-
-          The process itself, for the budget of memory.
+          The process itself, for the budget of memory. Required beside O(engines[].lora) and options that take
+          memory of a size that does not follow from them, which it has in it.
         type: float
   presets:
     description: Engines that others can begin with, by name.

@@ -14,12 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import shown
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.parse import SUMMANDS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import named
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm import beside
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.model import dashed
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.subject import merged, no_preset
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.documents import environment
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.groups import running
@@ -30,9 +33,9 @@ MANIFEST, ROOT = "models_manifest", "models_root"
 # Beside kv_cache_gib they would say the same a second time.
 OF_THE_CACHE = ("config", "context", "sequences", "kv_cache_dtype")
 # What is read of an engine.
-READ = (*SUMMANDS, "model", "projector", "preset", "conflicts", "host", "port", "tls")
-# Of a summand that is text; all others are numbers, flags or mappings.
-TEXTS = ("name", "kv_cache_dtype")
+READ = (*SUMMANDS, "model", "projector", "preset", "conflicts", "host", "port", "tls", *beside.READ)
+# Of summands; all others are numbers or mappings.
+TEXTS, FLAGS = ("name", "kv_cache_dtype"), ("enforce_eager",)
 
 
 def declaring(owners: Mapping[str, Path], host: Variables, loader: DataLoader) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -75,7 +78,7 @@ def _of_role(
         one = there.template(entry) if isinstance(entry, str) else entry
         if isinstance(one, Mapping):
             # Nothing else is computed: a key that only a vault has is not needed here, and goes nowhere.
-            one = {str(name): there.template(value) for name, value in one.items() if name in READ}
+            one = {str(name): _computed(name, value, there) for name, value in one.items() if name in READ}
         if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
             raise _wrong(at, "a mapping with a name", one)
         for word, kind, wanted in (("preset", str, "the name of one"), ("conflicts", list, "a list of names")):
@@ -85,13 +88,32 @@ def _of_role(
             # Also of an engine that says all of its sizes: its role would refuse it.
             raise InputError(**dataclasses.asdict(no_preset(f"{at}.preset", one["preset"], presets)))
         engine = {**defaults, **merged(one, presets)}
+        unknown = []
+        if said["program"] == "vllm":
+            sizes = _of_options(engine, at)
+            engine = {**engine, "options_gib": sizes} if sizes else engine
+            unknown = ["process_gib"] if "process_gib" not in engine and any(beside.uncounted(engine)) else []
         weights = _weights(engine, said["program"], manifest, root, at)
         if weights and one.get("weights_gib") is None:
             # The files themselves: what a preset says was reckoned.
             engine["weights_gib"] = weights / 2**30
         if cache and "kv_cache_gib" not in engine and "config" not in engine:
             engine["kv_cache_gib"] = cache
-        yield _entry(engine, said)
+        yield _entry(engine, said, unknown)
+
+
+def _computed(name: str, value: object, there: Templar) -> Any:
+    """Of options of a program those that take memory."""
+    if name == "options" and isinstance(value, Mapping):
+        return {str(one): there.template(text) for one, text in value.items() if dashed(one) in beside.OPTIONS}
+    return there.template(value)
+
+
+def _of_options(engine: Mapping[str, Any], at: str) -> dict[str, float]:
+    try:
+        return beside.counted(engine)
+    except ValueError as error:
+        raise _wrong(f"{at}.options", "a size in GiB", str(error)) from error
 
 
 def _weights(engine: Mapping[str, Any], program: str, manifest: Sequence[object], root: str, at: str) -> int:
@@ -108,14 +130,14 @@ def _weights(engine: Mapping[str, Any], program: str, manifest: Sequence[object]
     return sum(sizes) if sizes and all(sizes) else 0
 
 
-def _entry(engine: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(engine: Mapping[str, Any], said: Mapping[str, Any], unknown: Sequence[str]) -> dict[str, Any]:
     """As the budget takes it."""
     pattern = str(said["unit"])
     unit = pattern.format(name=engine["name"])
     sums = {name: _number(name, engine[name]) for name in SUMMANDS if name in engine and name != "name"}
     if "kv_cache_gib" in sums:
         sums = {name: value for name, value in sums.items() if name not in OF_THE_CACHE}
-    unknown = [] if "weights_gib" in sums else ["weights_gib"]
+    unknown = [*([] if "weights_gib" in sums else ["weights_gib"]), *unknown]
     if not {"kv_cache_gib", "config"} & sums.keys():
         unknown.append("kv_cache_gib")
         sums = {name: value for name, value in sums.items() if name not in OF_THE_CACHE}
@@ -132,7 +154,9 @@ def _entry(engine: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _number(name: str, value: Any) -> Any:
-    """Text that a module would take for a number is one here, too."""
+    """Text that a module would take for a number or a flag is one here, too."""
+    if name in FLAGS:
+        return _flag(value)
     if isinstance(value, str) and name not in TEXTS:
         for kind in (int, float):
             try:
@@ -140,6 +164,13 @@ def _number(name: str, value: Any) -> Any:
             except ValueError:
                 continue
     return value
+
+
+def _flag(value: Any) -> Any:
+    try:
+        return boolean(value)
+    except TypeError:
+        return value
 
 
 def _health(engine: Mapping[str, Any]) -> str:

@@ -9,12 +9,19 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.model import Cached, Config, KvCache
 
-# Bytes of one number. "auto" is that of the model, and no model in use computes in more than two bytes.
-WIDTHS = {"auto": 2, "bfloat16": 2, "float16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
+# Bytes of one number. "auto" is that of the model, and no model in use computes in more than two bytes. NVFP4 has half
+# a byte, and one of scale for each 16 numbers (vLLM 0.32, utils/torch_utils.py). Others have scales of their own.
+WIDTHS = {
+    **{"auto": Fraction(2), "bfloat16": Fraction(2), "float16": Fraction(2)},
+    **dict.fromkeys(("fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc"), Fraction(1)),
+    **dict.fromkeys(("nvfp4", "nvfp4_4over6"), Fraction(9, 16)),
+}
 # Engines hand out the cache in blocks of this many tokens at most (vLLM: 16, with FlashMLA 64).
 BLOCK_TOKENS = 64
 # Layers that look at everything, or at more than their kind would have to; both count in full.
@@ -80,16 +87,18 @@ def _evened(found: tuple[Cached, ...]) -> tuple[Cached, ...]:
     return tuple(Cached(-(-group.layers // smallest) * smallest, group.bytes_each, group.window) for group in found)
 
 
-def _bytes_each(config: Config, width: int, nodes: int) -> int:
+def _bytes_each(config: Config, width: Fraction, nodes: int) -> int:
     if config.get("kv_lora_rank"):
         # Latent attention: one compressed row instead of keys and values, the same on every node.
-        return (_number(config, "kv_lora_rank") + _number(config, "qk_rope_head_dim")) * width
+        if width < 1:
+            raise ValueError(f"kv_lora_rank: latent attention in less than 8 bits is not known here; {SAY}")
+        return math.ceil((_number(config, "kv_lora_rank") + _number(config, "qk_rope_head_dim")) * width)
     attention = _number(config, "num_attention_heads")
     heads = _number(config, "num_key_value_heads") if config.get("num_key_value_heads") else attention
     dim = _number(config, "head_dim") if config.get("head_dim") else _number(config, "hidden_size") // attention
     if heads % nodes and nodes % heads:
         raise ValueError(f"num_key_value_heads: {heads} heads cannot be shared by {nodes} nodes")
-    return 2 * max(1, heads // nodes) * dim * width
+    return 2 * max(1, heads // nodes) * math.ceil(dim * width)
 
 
 def _windowed(config: Config, layers: int) -> int:

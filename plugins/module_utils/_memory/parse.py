@@ -51,11 +51,16 @@ SUMMANDS = (
     "activation_gib",
     "graphs_gib",
     "process_gib",
+    "options_gib",
 )
 # unit and health are for who starts it; an engine may be named by its unit in conflicts.
 NAMES = (*SUMMANDS, "program", "unit", "health", "conflicts", "unknown")
 # Of which parts it can be said that nobody knows them, and what would say it.
-MAY_BE_UNKNOWN = {"weights_gib": "weights_gib", "kv_cache_gib": "kv_cache_gib, or config and context"}
+MAY_BE_UNKNOWN = {
+    "weights_gib": "weights_gib",
+    "kv_cache_gib": "kv_cache_gib, or config and context",
+    "process_gib": "process_gib (with what its options take)",
+}
 # Every way to resolve conflicts is tried: that many engines with conflicts take a moment, and more a day.
 MOST_CONFLICTING = 16
 # What vLLM computes at a time on a Spark at most without trouble (65536 made one hang).
@@ -144,6 +149,9 @@ def _engine(at: str, given: object) -> Engine:
     for option in ("activation_gib", "graphs_gib", "process_gib"):
         allowed = ALLOWED_GIB[program].get(option)
         said = option in given
+        if option in unknown:
+            parts.append(_nobody_knows(option))
+            continue
         if option == "graphs_gib" and _flag(f"{at}.enforce_eager", given.get("enforce_eager", False)):
             if said:
                 raise _wrong(f"{at}.{option}", "nothing beside enforce_eager, which captures no graphs", given[option])
@@ -151,7 +159,15 @@ def _engine(at: str, given: object) -> Engine:
         if said or allowed is not None:
             size = _bytes(f"{at}.{option}", given.get(option, allowed))
             parts.append(Part(WHAT[option], size, option if said else f"assumed; {option} says it", not said))
+    parts += _of_options(f"{at}.options_gib", given.get("options_gib", {}))
     return Engine(name, tuple(parts), kept.bytes, cache, frozenset(_texts(f"{at}.conflicts", given)))
+
+
+def _of_options(at: str, sizes: object) -> list[Part]:
+    """What options of the program take beside all that, by their names."""
+    if not isinstance(sizes, Mapping):
+        raise _wrong(at, "a mapping of names to GiB", sizes)
+    return [Part(str(name), _bytes(f"{at}.{name}", size), "options_gib") for name, size in sizes.items()]
 
 
 def _nobody_knows(option: str) -> Part:
@@ -180,7 +196,8 @@ def _kept(at: str, given: Mapping[str, object], nodes: int) -> tuple[Part, KvCac
         raise _wrong(f"{at}.config", "the model's config.json as a mapping, or kv_cache_gib", config)
     dtype = given.get("kv_cache_dtype", "auto")
     if dtype not in caches.WIDTHS:
-        raise _wrong(f"{at}.kv_cache_dtype", f"one of {', '.join(caches.WIDTHS)}", dtype)
+        wanted = f"one of {', '.join(caches.WIDTHS)}, or kv_cache_gib instead of config, which takes any"
+        raise _wrong(f"{at}.kv_cache_dtype", wanted, dtype, f"say how large the cache is to be: {at}.kv_cache_gib")
     try:
         groups = caches.groups(config, str(dtype), nodes)
     except ValueError as error:
@@ -214,11 +231,11 @@ def _flag(at: str, value: object) -> bool:
     return value
 
 
-def _wrong(at: str, wanted: str, found: object) -> InputError:
+def _wrong(at: str, wanted: str, found: object, fix: str = "") -> InputError:
     return InputError(
         "memory.bad_input",
         wanted=f"{at}: {wanted}",
         found=repr(found)[:200],
         why="a sum with a wrong summand would let a plan pass that freezes the machine",
-        fix=f"correct {at}",
+        fix=fix or f"correct {at}",
     )

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, Problem
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.tls import CLIENT
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import parse as memory
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm import beside
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.help import FLAG, SWITCH, VALUES, Option, Options
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.model import (
     MEMORY,
@@ -24,10 +25,12 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.model import 
     TLS,
     WORDS,
     Engine,
+    dashed,
 )
 
 _LINE = re.compile(r"[^\x00-\x1f]+")
 WHY = "vLLM would refuse it after the engine that serves now was stopped"
+SHORT = "it comes out of the one memory and is in no figure, and what goes beyond that freezes the machine"
 _MAP_OF = {
     "lora": "name of an adapter: its folder",
     "tls": f"one of {', '.join((*TLS, *CLIENT))}: a file",
@@ -78,6 +81,7 @@ def problems(engine: object, options: Options, release: str, at: str) -> Iterato
     yield from twice
     for name, value in [] if twice else _further(engine):
         yield from _of_option(name, value, options, release, at)
+    yield from _of_memory(engine, at)
 
 
 def _of_words(engine: Engine, at: str) -> Iterator[Problem]:
@@ -132,7 +136,7 @@ def _of_values(engine: Engine, at: str) -> Iterator[Problem]:
         why = "nobody could tell whether the engine is ready: it lets in nobody without a certificate"
         wanted, fix = f"{' and '.join(CLIENT)} beside client_ca", "declare a certificate for the probe"
         yield _problem(f"{at}.tls", wanted, ", ".join(tls), fix, why)
-    if engine.get("enforce_eager") and "compilation-config" in {_dashed(name) for name in further}:
+    if engine.get("enforce_eager") and "compilation-config" in {dashed(name) for name in further}:
         why = "eager execution compiles nothing, so one of the two would be ignored"
         yield _problem(f"{at}.options", "no compilation_config beside enforce_eager", "both", "leave one out", why)
     try:
@@ -144,7 +148,7 @@ def _of_values(engine: Engine, at: str) -> Iterator[Problem]:
 
 def _said_twice(engine: Engine, at: str) -> Iterator[Problem]:
     seen = set()
-    for name in map(_dashed, _mapping(engine, "options")):
+    for name in map(dashed, _mapping(engine, "options")):
         if name in TAKEN:
             yield _problem(f"{at}.options.{name}", f"it as {TAKEN[name]}", f"--{name}", "declare it there alone")
         elif name in seen:
@@ -171,7 +175,23 @@ def _further(engine: Engine) -> Iterator[tuple[str, object]]:
     yield from ((TLS[name], path) for name, path in tls.items() if name in TLS)
     if "client_ca" in tls:
         yield "ssl-cert-reqs", 2  # ssl.CERT_REQUIRED
-    yield from ((_dashed(name), value) for name, value in _mapping(engine, "options").items())
+    yield from ((dashed(name), value) for name, value in _mapping(engine, "options").items())
+
+
+def _of_memory(engine: Engine, at: str) -> Iterator[Problem]:
+    """What the budget of memory could not have in its sum."""
+    try:
+        beside.counted(engine)
+    except ValueError as error:
+        fix = "write it in GiB"
+        yield _problem(f"{at}.options", "a size that the budget of memory can count", str(error), fix, SHORT)
+    if "process_gib" in engine:
+        return
+    for word, takes in beside.uncounted(engine):
+        allowed = memory.ALLOWED_GIB["vllm"]["process_gib"]
+        fix = f"declare {at}.process_gib: {allowed:g} and what it takes, or leave {word} out"
+        wanted = f"the size of the process with {word}"
+        yield _problem(f"{at}.process_gib", wanted, f"{word} alone, which takes {takes}", fix, SHORT)
 
 
 def _of_option(name: str, value: object, options: Options, release: str, at: str) -> Iterator[Problem]:
@@ -234,10 +254,6 @@ def _written(name: str, value: object, option: Option) -> list[str]:
 def _mapping(engine: Engine, name: str) -> Mapping[str, object]:
     value = engine.get(name)
     return value if isinstance(value, Mapping) else {}
-
-
-def _dashed(name: object) -> str:
-    return str(name).replace("_", "-")
 
 
 def _problem(at: str, wanted: str, found: str, fix: str, why: str = WHY) -> Problem:

@@ -84,6 +84,12 @@ NOT_HERE = (
 SECRET = ("api-key", "hf-token")
 # Of a preset itself; all else in it is of the engine.
 ABOUT = ("about", "source", "repository", "sparks")
-MEMORY = tuple(name for name in SUMMANDS if name not in WORDS)
+# What follows from ``options`` (beside.py) nobody says.
+MEMORY = tuple(name for name in SUMMANDS if name not in WORDS and name != "options_gib")
 
 Engine = Mapping[str, object]
+
+
+def dashed(name: object) -> str:
+    """As vLLM writes an option, which a declaration may write with _."""
+    return str(name).replace("_", "-")

@@ -68,7 +68,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 # A load of many GiB takes minutes, and a first start compiles.
 START_SECONDS, DRAIN_SECONDS = 1800, 60
-_LIMITS = {"start_seconds": 7200, "drain_seconds": 600}
+# Without seconds to drain in, a stop waits for nobody.
+_LIMITS = {"start_seconds": (1, 7200), "drain_seconds": (0, 600)}
 
 # systemd.exec(5). No PrivateDevices: the GPU is a device, and nothing else is let through. No MemoryDenyWriteExecute:
 # kernels are compiled while it runs. Netlink: NCCL and gloo list the interfaces by it. The driver locks what it maps.
@@ -194,9 +195,9 @@ def problems(
         if engine.get("nodes", 1) != 1:
             fix = "start the part of each node by the launcher vllm-node"
             yield _problem(f"{at}.nodes", "1: a unit is of one node", str(engine["nodes"]), fix)
-        for name, most in _LIMITS.items():
-            if not 1 <= engine.get(name, 1) <= most:
-                yield _problem(f"{at}.{name}", f"1 to {most}", str(engine[name]), "correct it")
+        for name, (least, most) in _LIMITS.items():
+            if not least <= engine.get(name, least) <= most:
+                yield _problem(f"{at}.{name}", f"{least} to {most}", str(engine[name]), "correct it")
         for path in engine.get("tls", {}).values():
             if tls.PATH.fullmatch(str(path)) is None:
                 fix = "use letters, digits and _./@+-"

@@ -38,6 +38,7 @@ DRIVER = '#!/bin/sh\n[ "$1" = -L ] && echo "GPU 0: stand-in"\necho "version 580"
 ENGINE: dict[str, Any] = {
     **{"name": "main", "model": f"{MODELS}/first", "port": PORT, "context": 256, "sequences": 12},
     **{"kv_cache_gib": 0.05, "batched_tokens": 2048, "enforce_eager": True, "lora": {}, "lora_rank": 8},
+    "process_gib": 3,
     **{"api_key": KEY, "start_seconds": START_SECONDS, "drain_seconds": 5},
     "tls": {
         **{"certificate": f"{TLS}/engine.pem", "key": f"{TLS}/engine.key", "client_ca": f"{TLS}/ca.pem"},

@@ -107,6 +107,25 @@ def test_what_is_declared_for_all_hosts_counts_where_it_runs(groups: list[str], 
     assert {engine["name"] for engine in found} == counted
 
 
+def test_what_options_take_is_published_and_what_does_not_follow_from_them_is_unknown() -> None:
+    found = vllm(preset="mistral-7b", options={"kv-offloading-size": 8, "seed": "{{ known_to_a_vault_alone }}"})
+    assert found["options_gib"] == {"kv_offloading_size": 8} and found["unknown"] == []
+    assert "kv_offloading_size" in budget(parse.plan([found], SPARK))["arithmetic"]
+    draft = {"speculative_config": {"model": "/srv/draft"}}
+    assert vllm(preset="mistral-7b", options=draft)["unknown"] == ["process_gib"]
+    assert vllm(preset="mistral-7b", options=draft, process_gib=7)["unknown"] == []
+    assert vllm(preset="mistral-7b", lora={})["unknown"] == ["process_gib"]
+    with pytest.raises(AnsibleLookupError, match=r"vllm_engines\[0\]\.options: a size in GiB"):
+        vllm(preset="mistral-7b", options={"kv_offloading_size": "8G"})
+
+
+def test_a_flag_as_text_is_the_flag_that_the_role_takes_it_for() -> None:
+    found = vllm(preset="mistral-7b", enforce_eager="yes")
+    assert found["enforce_eager"] is True
+    assert "graphs" not in budget(parse.plan([found], SPARK))["arithmetic"]
+    assert vllm(preset="mistral-7b", enforce_eager="perhaps")["enforce_eager"] == "perhaps"
+
+
 def test_conflicts_are_units_across_roles() -> None:
     found = query(
         vllm_engines=[{"name": "large", "model": "/m", "port": 8000, "weights_gib": 90, "kv_cache_gib": 1,

@@ -41,6 +41,8 @@ def told(*engines, total=SPARK, **more):
     [
         (LLAMA_8B, "auto", 1, 131072),
         (LLAMA_8B, "fp8", 1, 65536),
+        # For each of 128 numbers half a byte, and one of scale for each 16: 72 bytes instead of 256.
+        (LLAMA_8B, "nvfp4", 1, 36864),
         (LLAMA_8B, "auto", 2, 65536),
         # Each node has at least one head, so more nodes than heads save nothing.
         (LLAMA_8B, "auto", 16, 16384),
@@ -92,6 +94,23 @@ def test_what_is_not_known_is_said_and_not_guessed(config, found):
     with pytest.raises(InputError, match=r"engines\[0\]\.config") as error:
         told(main(config=config))
     assert found in error.value.problem.found
+
+
+def test_a_latent_in_four_bits_is_not_guessed():
+    with pytest.raises(InputError, match="less than 8 bits is not known here; say kv_cache_gib"):
+        told(main(config=DEEPSEEK, kv_cache_dtype="nvfp4"))
+
+
+def test_what_options_take_is_in_the_sum_by_their_names():
+    found = told(main(options_gib={"kv_offloading_size": 8.0}))
+    assert found["planned_bytes"] - told(main())["planned_bytes"] == 8 * GIB
+    assert "-8.00 GiB  main: kv_offloading_size " in found["arithmetic"] and found["fits"]
+
+
+def test_a_process_of_which_nobody_says_what_is_in_it_is_unknown():
+    found = told(main(unknown=["process_gib"]))
+    assert not found["fits"] and found["unknown"] == ["main: the process itself"]
+    assert found["fix"] == "main: say process_gib (with what its options take) where it is declared"
 
 
 def test_heads_that_nodes_cannot_share_are_refused():
@@ -194,7 +213,10 @@ def test_each_engine_that_could_give_way_is_named():
         (main(context="32k"), r"engines\[0\]\.context"),
         (main(sequences=1.5), r"engines\[0\]\.sequences"),
         (main(sequences=True), r"engines\[0\]\.sequences"),
-        (main(kv_cache_dtype="nvfp4"), r"engines\[0\]\.kv_cache_dtype"),
+        (main(kv_cache_dtype="int4_per_token_head"), "kv_cache_dtype: .* kv_cache_gib instead of config"),
+        (main(unknown=["graphs_gib"]), r"engines\[0\]\.unknown"),
+        (main(options_gib=[1]), r"engines\[0\]\.options_gib: a mapping"),
+        (main(options_gib={"swap_space": "4"}), r"engines\[0\]\.options_gib\.swap_space: a number of GiB"),
         (main(kv_cache_gib=3), r"engines\[0\]\.config: nothing beside kv_cache_gib"),
         (main(enforce_eager="yes"), r"engines\[0\]\.enforce_eager"),
         (main(enforce_eager=True, graphs_gib=1), r"engines\[0\]\.graphs_gib: nothing beside enforce_eager"),

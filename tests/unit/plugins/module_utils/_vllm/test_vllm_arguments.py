@@ -49,7 +49,7 @@ def test_every_word_is_an_option_of_every_release(release: str) -> None:
         **{"served_name": "chat", "host": "127.0.0.1", "nodes": 2, "context": 32768, "sequences": 12},
         **{"dtype": "bfloat16", "quantization": "fp8", "kv_cache_dtype": "fp8", "kv_cache_gib": 20.5},
         **{"batched_tokens": 4096, "enforce_eager": True, "tool_parser": "mistral", "reasoning_parser": "qwen3"},
-        **{"lora": {"sql": "/srv/lora/sql"}, "lora_rank": 16},
+        **{"lora": {"sql": "/srv/lora/sql"}, "lora_rank": 16, "process_gib": 6},
         **{"tls": {"certificate": "/etc/c.pem", "key": "/run/k.pem", "client_ca": "/etc/ca.pem", **PROBE}},
         **{"options": {"enable_prefix_caching": False, "hf-overrides": {"b": 1, "a": 2}, "seed": -1}},
     }

@@ -45,9 +45,18 @@ def test_an_engine_is_called_by_its_name_and_has_time_to_load() -> None:
 
 
 def test_the_bounds_of_its_times_are_within_them() -> None:
-    (shortest,) = ensured({**LEAST, "start_seconds": 1, "drain_seconds": 1})
+    (shortest,) = ensured({**LEAST, "start_seconds": 1, "drain_seconds": 0})
     (longest,) = ensured({**LEAST, "start_seconds": 7200, "drain_seconds": 600})
     assert (shortest.start_seconds, longest.start_seconds, longest.drain_seconds) == (1, 7200, 600)
+
+
+def test_a_stop_may_wait_for_nobody() -> None:
+    """0 has the meaning that it has for llama.cpp: the unit has no ExecStop, and its engine is told to end at once."""
+    (engine,) = ensured({**LEAST, "drain_seconds": 0})
+    dropin = texts.dropin(engine, subject.program("nusy", []))
+    assert "ExecStop=" not in dropin and "TimeoutStopSec=60" in dropin
+    with pytest.raises(InputError, match=r"drain_seconds: 0 to 600"):
+        ensured({**LEAST, "drain_seconds": -1})
 
 
 def test_a_preset_is_what_an_engine_does_not_say_itself() -> None:
@@ -104,7 +113,7 @@ def test_the_unit_has_the_gpu_and_its_caches_and_no_other_place() -> None:
         ([{**LEAST, "conflicts": ["other"]}], "engines[0].conflicts"),
         ([{**LEAST, "start_seconds": 0}], "engines[0].start_seconds: 1 to 7200"),
         ([{**LEAST, "start_seconds": 7201}], "engines[0].start_seconds: 1 to 7200"),
-        ([{**LEAST, "drain_seconds": 601}], "engines[0].drain_seconds: 1 to 600"),
+        ([{**LEAST, "drain_seconds": 601}], "engines[0].drain_seconds: 0 to 600"),
         ([{**LEAST, "api_key": "two\nlines"}], "engines[0].api_key: 4 or more characters"),
         ([{**LEAST, "tls": {**ALL, "key": "/a b"}}], "paths that a unit can name"),
         ([{**LEAST, "dtype": "int3"}], "engines[0].dtype: one of auto"),
