@@ -73,6 +73,6 @@ clean: ## Remove what make made, .venv included
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: drift test test-matrix test-vllm test-kill test-arm64 test-roles test-hardening bench layers docs lock clean help
+.PHONY: drift demo test test-matrix test-vllm test-kill test-arm64 test-roles test-hardening bench layers docs lock clean help

@@ -59,6 +59,20 @@ def test_a_link_to_a_directory_is_a_directory_and_its_target_is_judged():
     assert "too many levels" in verdict(subject(loop).plan(node), "demo/loop").reason
 
 
+@pytest.mark.parametrize(
+    ("there", "before"),
+    [("", "absent"), ("link", "to /opt/other"), ("file", "file"), ("directory", "directory")],
+)
+def test_what_is_in_the_place_of_a_link_is_said(there, before):
+    node = bare()
+    if there:
+        node.put("/opt/current", "/opt/other", kind=there)
+    control = {"id": "demo/link", "links": [{"path": "/opt/current", "target": "releases/1"}]}
+    found = verdict(subject(control).plan(node), "demo/link").as_dict()
+    assert (found["state"], found["before"]) == ("drifted", {"link /opt/current": before})
+    assert found["after"] == {"link /opt/current": "to releases/1"}
+
+
 def test_a_parent_that_a_package_brings_keeps_its_owner():
     node = bare()
     control = {"id": "demo/conf", "files": [{"path": "/etc/redis/demo.conf", "content": "a"}]}
