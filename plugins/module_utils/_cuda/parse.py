@@ -186,5 +186,11 @@ def _wrong(at: str, expected: str, found: str, why: str) -> InputError:
         wanted=f"{at}: {expected}",
         found=repr(found[:200]),
         why=why,
-        fix=f"correct cuda_toolchain_{at}" if re.fullmatch(r"[a-z_]+(\[\d+\])?", at) else "correct it, or lock again",
+        fix=_fix(at),
     )
+
+
+def _fix(at: str) -> str:
+    if at == "timeout":  # of the module alone
+        return "correct timeout"
+    return f"correct cuda_toolchain_{at}" if re.fullmatch(r"[a-z_]+(\[\d+\])?", at) else "correct it, or lock again"

@@ -91,7 +91,9 @@ def request_of(params: Mapping[str, Any]) -> Request:
         *(("timeout", 0.1, 3600), ("load_seconds", 1, 3600), ("certificate_days", 0, 10_000)),
     ):
         if not least <= params[name] <= most:
-            raise _wrong(name, f"a number from {least} to {most}", str(params[name]), "the probe would never end")
+            raise _wrong(
+                name, f"a number from {least} to {most}", str(params[name]), "it would ask nothing, or never end"
+            )
     slo = params.get("slo") or {}
     for name, value in slo.items():
         if value is not None and not 0 <= value <= (1 if name == "errors" else 1e6):

@@ -210,7 +210,7 @@ def toolkit(wanted: Wanted, seen: Seen) -> ControlSpec:
     found = seen.installed.get(TOOLKIT_PACKAGE, "")
     if wanted.version and found and found != wanted.version:
         why = "Arch has one version of it at a time"
-        fix = "declare no nvidia_toolkit_toolkit_version on Arch"
+        fix = "declare no nvidia_toolkit_version on Arch"
         truths = (Assertion(f"package {TOOLKIT_PACKAGE}", "drifted", found, wanted.version, why, fix),)
     return declared(ControlSpec(TOOLKIT, assertions=truths), wanted.version)
 

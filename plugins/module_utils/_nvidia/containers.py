@@ -79,9 +79,7 @@ def _one_version(found: dict[str, str]) -> tuple[Assertion, ...]:
         return (Assertion(name, "in_sync", versions[0], "one"),)
     each = ", ".join(f"{package} {version}" for package, version in found.items())
     why = "since 1.18 the four packages of the toolkit only work at one version"
-    fix = (
-        f"apt-get install {' '.join(f'{name}=<version>' for name in found)}, or declare nvidia_toolkit_toolkit_version"
-    )
+    fix = f"apt-get install {' '.join(f'{name}=<version>' for name in found)}, or declare nvidia_toolkit_version"
     return (Assertion(name, "drifted", each, "one", why, fix),)
 
 

@@ -46,6 +46,8 @@ CONTROL_OF = {
     "NVDISASM_BIN": CUDA,
 }
 
+# Options that the role leaves at their defaults, or computes.
+OF_THE_MODULE = ("suite", "state_tool", "timeout")
 ARGUMENT_SPEC: dict[str, Any] = {
     "suite": {"type": "str", "required": True, "no_log": True},
     "python": {"type": "str", "default": "/usr/bin/python3"},
@@ -134,6 +136,7 @@ def _absolute(at: str, path: object) -> None:
 
 
 def _wrong(at: str, wanted: str, found: object, why: str) -> InputError:
+    variable = at if at in OF_THE_MODULE else f"launchers_{at}"
     return InputError(
-        "launchers.bad_input", wanted=f"{at}: {wanted}", found=repr(found), why=why, fix=f"correct launchers_{at}"
+        "launchers.bad_input", wanted=f"{at}: {wanted}", found=repr(found), why=why, fix=f"correct {variable}"
     )

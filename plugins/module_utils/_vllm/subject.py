@@ -68,6 +68,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 # A load of many GiB takes minutes, and a first start compiles.
 START_SECONDS, DRAIN_SECONDS = 1800, 60
+WRITE_OPTIONS = "write its options with tests/tools/vllm_options.py"
 # Without seconds to drain in, a stop waits for nobody.
 _LIMITS = {"start_seconds": (1, 7200), "drain_seconds": (0, 600)}
 
@@ -89,15 +90,18 @@ def ensure_vllm(params: Mapping[str, Any]) -> Composed:
     try:
         options = from_data(params["options"])
     except ValueError as error:
-        raise _wrong("options", "what tests/tools/vllm_options.py writes", str(error)) from error
+        fix = f"{WRITE_OPTIONS}, and name the file in vllm_options_file"
+        raise _wrong(
+            "options", "what tests/tools/vllm_options.py writes", str(error), "nothing could be held against it", fix
+        ) from error
     if params["engines"] and not options:
         raise InputError(
             "vllm.unknown_release",
             wanted=f"the options of vLLM {params['release'] or 'as it is installed'}, to hold engines against them",
             found="none are known",
             why="what it does not take would be noticed after the engine that serves now was stopped",
-            fix="declare vllm_release as one of the sets of role vllm_venv, in quotes; or write its options "
-            "with tests/tools/vllm_options.py, and name the file in vllm_options_file",
+            fix="declare vllm_release as one of the sets of role vllm_venv, in quotes; "
+            f"or {WRITE_OPTIONS}, and name the file in vllm_options_file",
         )
     given = [
         _found(merged(one, params["presets"]), params["models"], params["models_root"], f"engines[{number}]")
@@ -107,7 +111,11 @@ def ensure_vllm(params: Mapping[str, Any]) -> Composed:
         raise InputError(problem.key, wanted=problem.wanted, found=problem.found, why=problem.why, fix=problem.fix)
     for number, path in enumerate(params["writes"]):
         if tls.PATH.fullmatch(path) is None:
-            raise _wrong(f"writes[{number}]", "an absolute path of letters, digits and _./@+-", path)
+            wanted, why = (
+                "an absolute path of letters, digits and _./@+-",
+                "the line of the unit would say something else",
+            )
+            raise _wrong(f"writes[{number}]", wanted, path, why, f"correct vllm_writes[{number}]")
     engines = [_engine(one, options, params["release"]) for one in given]
 
     def judge(reader: Reader) -> Judged:
@@ -236,9 +244,8 @@ def _problem(at: str, wanted: str, found: str, fix: str) -> Problem:
     return Problem("vllm.bad_engine", f"{at}: {wanted}", found[:200], "the unit would not start, or not as meant", fix)
 
 
-def _wrong(at: str, wanted: str, found: str) -> InputError:
-    why = "nothing could be held against it"
-    return InputError("vllm.bad_input", wanted=f"{at}: {wanted}", found=found[:200], why=why, fix=f"correct vllm_{at}")
+def _wrong(at: str, wanted: str, found: str, why: str, fix: str) -> InputError:
+    return InputError("vllm.bad_input", wanted=f"{at}: {wanted}", found=found[:200], why=why, fix=fix)
 
 
 MODULE = Ensuring("vllm", ARGUMENT_SPEC, ensure_vllm)
