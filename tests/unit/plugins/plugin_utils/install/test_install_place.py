@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,16 @@ def changed(wanted: Tree, folder: Path) -> list[str]:
     return [change.path for change in place.changes(wanted, folder)]
 
 
+@pytest.fixture
+def hides_nothing() -> Iterator[None]:
+    """By itself everything is open to all; whoever is tested after this is not."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("hides_nothing")
 def test_a_tree_is_written_once(tmp_path: Path) -> None:
-    os.umask(0)
     folder, wanted = tmp_path / "media" / "spark-1", tree(a="one\n", oemdata__b="two\n")
     assert changed(wanted, folder) == [SUMS, "a", "oemdata/b"] and not folder.exists()
     place.write(wanted, folder)
