@@ -85,7 +85,7 @@ options:
         elements: str
         default: []
       unit: {description: Its service. The sum does not need it., type: str}
-      health: {description: Where it says that it has loaded. The sum does not need it., type: str}
+      health: {description: What tells that it has loaded. The sum does not need it., type: str}
       unknown:
         description: >-
           Of C(weights_gib), C(kv_cache_gib) and C(process_gib) what nobody says, as

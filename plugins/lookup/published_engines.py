@@ -45,8 +45,8 @@ _raw:
   description: >-
     One mapping for each engine. C(name), which is C(unit) without its ending; C(unit), a service; C(program), C(vllm)
     or C(llama.cpp); the summands that are known, such as C(weights_gib); C(conflicts), units that never run beside it;
-    C(unknown), the summands that nobody says; C(health), an address that answers 200 when it has loaded, empty where
-    it speaks TLS.
+    C(unknown), the summands that nobody says; C(health), what tells that it has loaded - C(unit), where its unit has
+    started only then, else an address that answers 200.
   type: list
   elements: dict
 """

@@ -29,7 +29,8 @@ options:
     description:
       - Engines that share the memory, with the keys of P(nusy.dgx_spark.memory_budget#filter).
       - With C(unit), a service, that unit is marked, and its start is watched over. C(health) is an address such as
-        C(http://127.0.0.1:8000/health) that answers 200 when it has loaded.
+        C(http://127.0.0.1:8000/health) that answers 200 when it has loaded, or C(unit) where the unit has started only
+        then. Without it, memory is kept free for the whole time.
     type: list
     elements: dict
     default: []

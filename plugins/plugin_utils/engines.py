@@ -33,7 +33,7 @@ MANIFEST, ROOT = "models_manifest", "models_root"
 # Beside kv_cache_gib they would say the same a second time.
 OF_THE_CACHE = ("config", "context", "sequences", "kv_cache_dtype")
 # What is read of an engine.
-READ = (*SUMMANDS, "model", "projector", "preset", "conflicts", "host", "port", "tls", *beside.READ)
+READ = (*SUMMANDS, "model", "projector", "preset", "conflicts", "port", *beside.READ)
 # Of summands; all others are numbers or mappings.
 TEXTS, FLAGS = ("name", "kv_cache_dtype"), ("enforce_eager",)
 
@@ -149,7 +149,7 @@ def _entry(engine: Mapping[str, Any], said: Mapping[str, Any], unknown: Sequence
         **sums,
         "conflicts": [other if "." in other else pattern.format(name=other) for other in others],
         "unknown": unknown,
-        "health": _health(engine),
+        "health": str(said["health"]).format(port=engine.get("port")),
     }
 
 
@@ -171,15 +171,6 @@ def _flag(value: Any) -> Any:
         return boolean(value)
     except TypeError:
         return value
-
-
-def _health(engine: Mapping[str, Any]) -> str:
-    """Where it says without a key that it has loaded; over TLS the load guard has nothing to log in with."""
-    tls = engine.get("tls")
-    if any(tls.values()) if isinstance(tls, Mapping) else tls:
-        return ""
-    host = str(engine.get("host") or "127.0.0.1")
-    return f"http://{f'[{host}]' if ':' in host else host}:{engine.get('port')}/health"
 
 
 def _wrong(at: str, wanted: str, found: object) -> InputError:

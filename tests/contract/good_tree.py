@@ -130,7 +130,8 @@ TEXTS = {
     "roles/demo/meta/argument_specs.yml": SPECS,
     "roles/demo/meta/controls.yml": CONTROLS,
     "roles/demo/meta/ports.yml": PORTS,
-    "roles/demo/meta/engines.yml": "variable: demo_items\nunit: demo@{name}.service\nprogram: vllm\nserved: name\n",
+    "roles/demo/meta/engines.yml": "variable: demo_items\nunit: demo@{name}.service\nprogram: vllm\nserved: name\n"
+    "health: unit\n",
     "roles/demo/meta/groups.yml": "groups: [spark]\n",
     "roles/demo/tasks/main.yml": TASKS,
     "roles/demo/handlers/main.yml": HANDLERS,

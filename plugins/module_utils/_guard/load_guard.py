@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""spark-load-guard: makes room before an engine loads its weights, and keeps it until the engine answers.
+"""spark-load-guard: makes room before an engine loads its weights, and keeps it until they are loaded.
 
 Weights are read through the page cache, which fills the one memory with clean copies and leaves it in
 small pieces, while the driver asks for large ones at once. So clean pages are dropped and memory is
-compacted before the start, and again whenever little is left, until the engine answers or the time is up.
+compacted before the start, and again whenever little is left, until the engine has loaded or the time is up.
 
 Runs on the node as a unit, and there is nothing else of the collection in it: this file is the program.
 
@@ -17,6 +17,7 @@ import contextlib
 import http.client
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +27,9 @@ from urllib.parse import urlsplit
 MEMINFO = "/proc/meminfo"
 DROP = "/proc/sys/vm/drop_caches"
 COMPACT = "/proc/sys/vm/compact_memory"
+SYSTEMCTL = "/usr/bin/systemctl"
+# In the place of an address: the unit has started when its engine has loaded, which systemd knows of all, TLS or not.
+OF_UNIT = "unit"
 GIB = 1 << 30
 EVERY = 1.0
 # Compacting 120 GiB is work for seconds: after it the engine has its turn.
@@ -40,7 +44,10 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="spark-load-guard", description="Keep memory free while an engine loads.")
     parser.add_argument("--need", type=int, default=0, help="bytes that the engine takes by its budget")
     parser.add_argument("--free", type=int, required=True, help="bytes below which clean pages are dropped")
-    parser.add_argument("--health", default="", help="address that answers 200 when the engine has loaded")
+    parser.add_argument("--unit", required=True, help="the unit that loads")
+    parser.add_argument(
+        "--health", default="", help=f"address that answers 200 when it has loaded, or {OF_UNIT}: it has started then"
+    )
     parser.add_argument("--seconds", type=float, required=True, help="after which it ends in any case")
     given = parser.parse_args(words)
     synced()
@@ -53,7 +60,7 @@ def main(words: Sequence[str]) -> int:
         )
         return 1
     notify("READY=1")
-    say(watch(given.free, given.health, given.seconds))
+    say(watch(given.free, given.unit, given.health, given.seconds))
     return 0
 
 
@@ -70,21 +77,38 @@ def room(need: int) -> str:
         time.sleep(EVERY)
 
 
-def watch(free: int, health: str, seconds: float) -> str:
+def watch(free: int, unit: str, health: str, seconds: float) -> str:
     """How it ended."""
     begun, rest, drops = time.monotonic(), 0.0, 0
     while True:
         now = time.monotonic()
         told = f"after {now - begun:.0f} s; clean pages were dropped {drops} times"
-        if health and answers(health):
+        state = state_of(unit)
+        if health == OF_UNIT and state == "active":
+            return f"{unit} has started {told}"
+        if health not in ("", OF_UNIT) and answers(health):
             return f"{health} answers {told}"
+        if state in ("failed", "inactive"):
+            return f"{unit} is {state} {told}"
         if now - begun >= seconds:
-            return f"the time is up {told}" + (f"; {health} does not answer" if health else "")
+            return f"the time is up {told}; {unit} is {state or 'not known to systemd'}"
         if now >= rest and meminfo()["MemFree"] < free:
             relieve()
             drops += 1
             rest = time.monotonic() + PAUSE
         time.sleep(EVERY)
+
+
+def state_of(unit: str) -> str:
+    """As systemd calls it; queued while its start waits, as it does for this program."""
+    argv = [SYSTEMCTL, "show", "--property=ActiveState", "--property=Job", "--", unit]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    shown = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    state = shown.get("ActiveState", "")
+    return "queued" if state in ("failed", "inactive") and shown.get("Job") else state
 
 
 def answers(url: str) -> bool:

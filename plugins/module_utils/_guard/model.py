@@ -38,7 +38,7 @@ HANDS_ON = frozenset(("ssh.service", "sshd.service"))
 
 @dataclass(frozen=True)
 class Engine:
-    """A unit that takes most of the memory. ``need``: bytes by its budget."""
+    """A unit that takes most of the memory. ``need``: bytes by its budget. ``health``: as load_guard has it."""
 
     unit: str
     health: str

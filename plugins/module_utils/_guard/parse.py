@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard import model
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard.load_guard import OF_UNIT
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._guard.model import Engine, Guard, Protected
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import parse as memory
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory.budget import budget
@@ -118,9 +119,12 @@ def guard(params: Mapping[str, Any]) -> Guard:
 
 
 def _all(declared: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those of other roles, but for what is declared here by the same unit or name: who measured knows better."""
+    """Those of other roles, but for what is declared here by the same unit or name: who measured knows better. Of when
+    it has loaded its role goes on to know."""
     here = {str(one[word]) for one in declared for word in ("unit", "name") if one.get(word)}
-    return [*declared, *(one for one in published if here.isdisjoint((one.get("unit"), one.get("name"))))]
+    health = {one["unit"]: {"health": one["health"]} for one in published if one.get("unit") and one.get("health")}
+    mine = [{**health.get(str(one.get("unit")), {}), **one} for one in declared]
+    return [*mine, *(one for one in published if here.isdisjoint((one.get("unit"), one.get("name"))))]
 
 
 def _engines(entries: Sequence[Mapping[str, Any]], spared: Collection[str]) -> tuple[Engine, ...]:
@@ -146,8 +150,8 @@ def _engines(entries: Sequence[Mapping[str, Any]], spared: Collection[str]) -> t
 
 def _health(at: str, url: object) -> str:
     """A plain address: the guard asks it every second and has nothing to log in with."""
-    if url == "":
-        return ""
+    if url in ("", OF_UNIT):
+        return str(url)
     parts = None
     if isinstance(url, str) and re.fullmatch(r"[!-$&-~]+", url):  # % would be expanded by systemd
         try:
@@ -157,7 +161,8 @@ def _health(at: str, url: object) -> str:
             known = False
         if known:
             return url
-    raise _wrong(at, "an address such as http://127.0.0.1:8000/health", url, "the guard could not ask it")
+    wanted = f"an address such as http://127.0.0.1:8000/health, or {OF_UNIT}"
+    raise _wrong(at, wanted, url, "the guard could not ask it")
 
 
 def _protected(entries: Sequence[Mapping[str, Any]]) -> tuple[Protected, ...]:

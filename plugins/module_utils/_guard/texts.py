@@ -133,7 +133,7 @@ PartOf=%i.service
 [Service]
 Type=notify
 NotifyAccess=main
-ExecStart={start} $NUSY_LOAD_GUARD
+ExecStart={start} --unit %i.service $NUSY_LOAD_GUARD
 # It syncs, drops and compacts, and waits for what the last engine gives back.
 TimeoutStartSec=180
 # It ends by itself; this is for one that hangs.

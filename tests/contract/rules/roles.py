@@ -75,7 +75,7 @@ JUDGES = {
     "nusy.dgx_spark.vllm_venv": "plugins/module_utils/_venv/model.py",
 }
 # Of meta/engines.yml, and the role that adds up what the others publish.
-ENGINE_KEYS = {"variable", "unit", "program", "served", "presets", "kv_cache_gib"}
+ENGINE_KEYS = {"variable", "unit", "program", "served", "health", "presets", "kv_cache_gib"}
 SUMS = {"memory_guard"}
 # A shared input of the inventory with the default that the spec names, alone or as a part of a text.
 SHARED = re.compile(r"(?P<before>[^{}]*)\{\{ *spark_[a-z0-9_]+ *\| *default\((?P<value>.*)\) *\}\}(?P<after>[^{}]*)\Z")
@@ -370,6 +370,8 @@ def engines_are_published(tree: Tree) -> Iterator[str]:
             yield f"{where}: its unit is no service with {{name}} in it"
         if said and not said.get("served"):
             yield f"{where}: does not say by which word an engine names its model to clients (served)"
+        if said and not re.fullmatch(r"unit|http://127\.0\.0\.1:\{port\}/[a-z]+", str(said.get("health"))):
+            yield f"{where}: nothing tells when it has loaded (health)"
         if unknown := said.keys() - ENGINE_KEYS:
             yield f"{where}: has {', '.join(sorted(unknown))}, which nobody reads"
 

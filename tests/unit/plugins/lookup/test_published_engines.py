@@ -48,7 +48,6 @@ def test_a_preset_is_enough_for_the_budget() -> None:
     found = vllm(preset="gpt-oss-120b")
     assert (found["name"], found["unit"], found["program"]) == ("vllm@main", "vllm@main.service", "vllm")
     assert found["unknown"] == [] and found["weights_gib"] == 60.8 and found["sequences"] == 12
-    assert found["health"] == "http://127.0.0.1:8000/health"
     assert budget(parse.plan([found], SPARK))["fits"]
 
 
@@ -143,10 +142,14 @@ def test_conflicts_are_units_across_roles() -> None:
 
 def test_no_key_is_computed_or_handed_on() -> None:
     found = vllm(preset="mistral-7b", api_key="{{ known_to_a_vault_alone }}", host="fd00::1")
-    assert "api_key" not in found and found["health"] == "http://[fd00::1]:8000/health"
-    # Without a certificate nobody can ask it.
-    assert vllm(tls={"certificate": "/c", "key": "/k"})["health"] == ""
-    assert vllm(tls={"certificate": "", "key": ""})["health"] == "http://127.0.0.1:8000/health"
+    assert "api_key" not in found and "host" not in found
+
+
+def test_when_it_has_loaded_is_told_by_its_unit_but_for_a_container() -> None:
+    """With TLS nobody could ask it who has no certificate."""
+    assert vllm(tls={"certificate": "/c", "key": "/k"})["health"] == llama()["health"] == "unit"
+    (worker,) = query(ramalama_workers=[{"name": "vision", "model": "/srv/v.gguf", "port": 8082, "context": 8192}])
+    assert worker["health"] == "http://127.0.0.1:8082/health"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_an_engine_is_a_unit_and_a_sum():
 def test_what_other_roles_publish_counts_unless_it_is_declared_here() -> None:
     """By the same unit, or the same name: who has measured it knows better."""
     published = [
-        {"name": "vllm@main", "unit": "vllm@main.service", "weights_gib": 30, "kv_cache_gib": 1},
+        {"name": "vllm@main", "unit": "vllm@main.service", "weights_gib": 30, "kv_cache_gib": 1, "health": "unit"},
         {"name": "llama@swarm", "unit": "llama@swarm.service", "program": "llama.cpp", "unknown": ["weights_gib"],
          "kv_cache_gib": 3, "health": "http://127.0.0.1:8081/health"},
     ]  # fmt: skip
@@ -39,6 +39,10 @@ def test_what_other_roles_publish_counts_unless_it_is_declared_here() -> None:
     wanted = guard(params(published=published, engines=[measured, {**published[1], "unit": "", "health": ""}]))
     assert {engine.unit: engine.need // GIB for engine in wanted.engines} == {"vllm@main.service": 17}
     assert [entry["name"] for entry in wanted.budget["engines"]] == ["main", "llama@swarm"]
+    # When it has loaded nobody has to say again; who does is believed.
+    assert [engine.health for engine in wanted.engines] == ["unit"]
+    asked = {**measured, "health": "http://127.0.0.1:8000/health"}
+    assert [one.health for one in guard(params(published=published[:1], engines=[asked])).engines] == [asked["health"]]
 
 
 def test_what_never_runs_together_is_refused_only_where_one_alone_is_too_much() -> None:

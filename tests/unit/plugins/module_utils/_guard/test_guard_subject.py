@@ -148,6 +148,7 @@ def test_an_engine_goes_first_and_starts_only_where_it_fits():
     )
     options = text(there, f"{UNITS}/spark-load-guard@vllm.service.d/50-nusy-memory_guard.conf")
     assert f'"NUSY_LOAD_GUARD=--need {43 << 30} --health http://127.0.0.1:8000/health"' in options
+    assert "--unit %i.service $NUSY_LOAD_GUARD\n" in text(there, f"{UNITS}/spark-load-guard@.service")
     assert "MemorySwapMax=0" in text(there, f"{UNITS}/nusy-engines.slice")
 
 

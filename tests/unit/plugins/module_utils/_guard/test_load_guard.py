@@ -51,15 +51,28 @@ def kernel(tmp_path, monkeypatch):
         (tmp_path / name).touch()
         monkeypatch.setattr(load_guard, name, str(tmp_path / name))
     monkeypatch.setattr(load_guard, "MEMINFO", str(meminfo))
+    tool, shown = tmp_path / "systemctl", tmp_path / "shown"
+    tool.write_text(
+        f'#!/bin/sh\n[ "$*" = "show --property=ActiveState --property=Job -- vllm.service" ] && cat {shown}\n'
+    )
+    tool.chmod(0o755)
+    monkeypatch.setattr(load_guard, "SYSTEMCTL", str(tool))
+    # With a time limit it would sleep until the tool ends, by the clock of the test.
+    run = subprocess.run
+    monkeypatch.setattr(load_guard.subprocess, "run", lambda argv, timeout, **more: run(argv, **more))
     monkeypatch.setattr(load_guard.os, "sync", lambda: written.append("sync"))
     kernel = Kernel()
     kernel.has, kernel.files = has, tmp_path
+    # While it loads.
+    kernel.unit = lambda state, job="": shown.write_text(f"ActiveState={state}\nJob={job}\n")
+    kernel.unit("activating", "7")
     has(50)
     return kernel
 
 
 def start(*more):
-    return load_guard.main(["--need", str(10 * GIB), "--free", str(8 * GIB), "--seconds", "20", *more])
+    words = ["--need", str(10 * GIB), "--free", str(8 * GIB), "--seconds", "20", "--unit", "vllm.service"]
+    return load_guard.main([*words, *more])
 
 
 @pytest.fixture
@@ -79,7 +92,8 @@ def test_clean_pages_go_before_the_start_and_only_what_is_on_disk_is_clean(kerne
     assert start() == 0
     assert drops == [0.0] and kernel.dropped == ["sync"]
     assert [(kernel.files / name).read_text() for name in ("DROP", "COMPACT")] == ["1\n", "1\n"]
-    assert capsys.readouterr().out == "the time is up after 20 s; clean pages were dropped 0 times\n"
+    told = "the time is up after 20 s; clean pages were dropped 0 times; vllm.service is activating\n"
+    assert capsys.readouterr().out == told
 
 
 def test_an_engine_that_does_not_fit_is_not_started(kernel, clock, capsys):
@@ -91,7 +105,7 @@ def test_an_engine_that_does_not_fit_is_not_started(kernel, clock, capsys):
 
 
 def test_nobody_waits_for_what_can_never_fit(kernel, clock, capsys):
-    assert load_guard.main(["--need", str(121 * GIB), "--free", "0", "--seconds", "20"]) == 1
+    assert start("--need", str(121 * GIB)) == 1
     assert clock.now == 0.0 and "it needs 121.00 GiB" in capsys.readouterr().err
 
 
@@ -136,11 +150,39 @@ def test_it_ends_when_the_engine_answers(kernel, clock, engine, capsys):
 
 
 def test_an_engine_that_never_answers_ends_it_as_well(kernel, clock, capsys):
+    # That it runs says nothing where something else tells that it has loaded.
+    clock.at[4] = lambda: kernel.unit("active")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/health"
-        assert start("--health", url) == 0
-    assert capsys.readouterr().out.endswith(f"; {url} does not answer\n")
+        assert start("--health", f"http://127.0.0.1:{closed.getsockname()[1]}/health") == 0
+    assert capsys.readouterr().out.startswith("the time is up after 20 s")
+
+
+def test_a_unit_that_starts_when_it_has_loaded_needs_nobody_else_to_ask(kernel, clock, drops, capsys):
+    """With TLS, or a key that only it has."""
+    kernel.has(1)
+    clock.at[7] = lambda: kernel.unit("active")
+    assert start("--health", "unit") == 0
+    assert capsys.readouterr().out.startswith("vllm.service has started after 7 s; clean pages were dropped 2 times")
+    assert drops == [0.0, 0.0, 5.0]
+
+
+@pytest.mark.parametrize("health", [(), ("--health", "unit")])
+@pytest.mark.parametrize("state", ["failed", "inactive"])
+def test_what_loads_no_more_ends_it(kernel, clock, capsys, state, health):
+    # First its start waits for this program, whatever became of the one before.
+    kernel.unit(state, "12")
+    clock.at[3] = lambda: kernel.unit("activating", "12")
+    clock.at[6] = lambda: kernel.unit(state)
+    assert start(*health) == 0
+    assert capsys.readouterr().out.startswith(f"vllm.service is {state} after 6 s")
+
+
+@pytest.mark.parametrize("tool", ["/nonexistent", "/bin/false"])
+def test_who_cannot_know_goes_on_until_the_time_is_up(kernel, clock, monkeypatch, capsys, tool):
+    monkeypatch.setattr(load_guard, "SYSTEMCTL", tool)
+    assert start("--health", "unit") == 0
+    assert capsys.readouterr().out.endswith("; vllm.service is not known to systemd\n")
 
 
 def test_a_kernel_that_refuses_does_not_keep_the_engine_from_starting(kernel, clock, monkeypatch, capsys):
