@@ -140,7 +140,7 @@ def _split(url: str) -> tuple[SplitResult, int]:
         port = parts.port
     except ValueError as error:
         raise _wrong("url", wanted, f"{url!r}: {error}", why) from None
-    if parts.username is not None or parts.password is not None:
+    if parts.username is not None:  # empty, where there is only a password
         raise _wrong("url", wanted, "one with a login, not shown", "addresses are logged; keys go into api_key")
     plain = url.isascii() and url.isprintable() and " " not in url
     known = parts.scheme in ("http", "https") and parts.hostname and port != 0

@@ -23,6 +23,7 @@ MAIN = Engine("main", ("/m",), "main", 8000)
         ({"host": "localhost"}, "host"),
         ({"host": ""}, "host"),
         ({"port": 80}, "port"),
+        ({"port": 1023}, "port"),
         ({"port": 65536}, "port"),
         ({"served": "-x"}, "served_name"),
         ({"served": "two\nlines"}, "served_name"),
@@ -61,4 +62,5 @@ def test_one_port_is_of_one_engine_also_where_the_other_listens_everywhere(host:
 
 def test_what_can_stand_side_by_side() -> None:
     other = replace(MAIN, name="other", host="10.0.0.1", conflicts=("main", "llama@swarm.service"))
+    check(PROGRAM, [replace(MAIN, port=1024), replace(MAIN, name="last", port=65535)])
     check(PROGRAM, [MAIN, other, replace(MAIN, name="third", port=8001, key="!~ a", served="org/Model 7B")])

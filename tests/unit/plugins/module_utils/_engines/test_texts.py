@@ -61,6 +61,7 @@ def test_two_that_exclude_each_other_are_in_one_order_and_in_no_circle():
     main, small = (Engine(n, (), n, 8000, conflicts=(o,)) for n, o in (("main", "small"), ("small", "main")))
     assert lines(main)["Conflicts"] == ["vllm@small.service"] and lines(main)["Before"] == ["vllm@small.service"]
     assert lines(small)["After"] == ["vllm@main.service"] and "Before" not in lines(small)
+    assert "After" not in lines(main)
     other = Engine("main", (), "main", 8000, conflicts=("comfy.service",))
     assert lines(other)["Conflicts"] == ["comfy.service"] and lines(other)["After"] == ["comfy.service"]
 

@@ -206,9 +206,11 @@ SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
         SSE + b"data: [DONE]",
     ],
 )
-def test_a_connection_that_is_closed_too_early(said: bytes) -> None:
-    with serving(lambda _asked, sock: sock.sendall(said)) as server:
-        assert completion(at(server.port)) == "cut"
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_connection_that_is_closed_too_early(said: bytes, tls: bool, authority: Authority, pair: Pair) -> None:
+    context = authority.server(pair) if tls else None
+    with serving(lambda _asked, sock: sock.sendall(said), context) as server:
+        assert completion(at(server.port, tls=tls, ca=str(authority.ca) if tls else "")) == "cut"
 
 
 # --- Faults of the answer ---------------------------------------------------------------------------

@@ -311,6 +311,7 @@ def test_an_address_is_understood(url: str, host: str, port: int, path: str, tls
         ({"url": "http://x/v1?a=b"}, "inference.url"),
         ({"url": "http://x/v1 HTTP/1.1\r\nX: y"}, "inference.url"),
         ({"url": "http://user:hunter22@x"}, "inference.url"),
+        ({"url": "http://:hunter22@x"}, "inference.url"),
         ({"url": "http://x", "ca": "/ca.pem"}, "inference.url"),
         ({"url": "https://x", "private_key": "/k.pem"}, "inference.certificate"),
         ({"url": "https://x", "pin": "abc"}, "inference.pin"),

@@ -73,7 +73,8 @@ def test_a_bug_is_not_taken_for_an_answer() -> None:
 @pytest.mark.parametrize(
     ("values", "percent", "wanted"),
     [([5.0], 95, 5.0), ([3.0, 1.0, 2.0], 50, 2.0), ([float(n) for n in range(1, 21)], 95, 19.0),
-     ([float(n) for n in range(1, 101)], 99, 99.0), ([1.0, 9.0], 99, 9.0), ([1.0, 9.0], 50, 1.0)],
+     ([float(n) for n in range(1, 1001)], 95, 950.0), ([float(n) for n in range(1, 101)], 99, 99.0),
+     ([1.0, 9.0], 99, 9.0), ([1.0, 9.0], 50, 1.0)],
 )  # fmt: skip
 def test_a_percentile_is_a_value_that_was_measured(values: list[float], percent: float, wanted: float) -> None:
     assert percentile(values, percent) == wanted

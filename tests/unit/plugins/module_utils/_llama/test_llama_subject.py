@@ -154,6 +154,16 @@ def test_a_change_restarts_it_once_and_not_before_its_files_are_there(node, answ
     assert [step.action for step in planned.steps] == ["write_file", "reload_manager", "restart_unit"]
 
 
+def test_each_of_several_that_changed_and_answer_nobody_is_restarted_once(node, answers):
+    other = {**SWARM, "name": "worker", "port": 8082}
+    node.units["llama@worker.service"] = node.unit(state="disabled")
+    apply(node, SWARM, other)
+    answers.says[""] = Fault("no_answer", "nothing")
+    planned = subject({**SWARM, "context": 8192}, {**other, "context": 8192}).plan(node)
+    restarted = [step.target for step in planned.steps if step.action == "restart_unit"]
+    assert sorted(restarted) == [UNIT, "llama@worker.service"]
+
+
 def test_one_that_loads_is_unknown(node, answers):
     apply(node, SWARM)
     node.units[UNIT]["ActiveState"] = "activating"
