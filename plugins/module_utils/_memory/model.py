@@ -86,7 +86,7 @@ class Plan:
     def system(self) -> int:
         return sum(part.bytes for part in self.parts)
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         return self.system + sum(engine.bytes for engine in self.together)
 

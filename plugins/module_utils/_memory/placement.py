@@ -6,8 +6,8 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -25,7 +25,9 @@ def place(plans: Mapping[str, Plan], shares: Mapping[str, int]) -> dict[str, Any
     engines = next((plan.engines for plan in plans.values()), ())
     # The hardest first, or small ones would take the room that only one node has.
     order = sorted(engines, key=lambda engine: (-shares[engine.name], -engine.bytes, engine.name))
-    search = _Search(shares, conflicts=any(engine.conflicts for engine in engines))
+    search = _Search(
+        shares, {name for engine in engines if engine.conflicts for name in (engine.name, *engine.conflicts)}
+    )
     found = search.go(order, empty)
     nodes = found if found is not None else search.best
     where = {e.name: [node for node, plan in nodes.items() if e.name in _names(plan)] for e in engines}
@@ -49,57 +51,96 @@ def place(plans: Mapping[str, Plan], shares: Mapping[str, int]) -> dict[str, Any
     }
 
 
-class _Search:
-    """Depth first, with the best that was reached: it is what can be said where not all fit."""
+@dataclass
+class _Way:
+    """What is tried at one engine: with what the engines before it left of the nodes, its homes, and then none."""
 
-    def __init__(self, shares: Mapping[str, int], *, conflicts: bool) -> None:
-        self._conflicts = conflicts
+    nodes: dict[str, Plan]
+    homes: Iterator[tuple[str, ...]]
+    without: bool = False
+
+
+class _Search:
+    """Depth first, with the best that was reached: it is what can be said where not all fit.
+
+    Without recursion: a fleet has more engines than Python has frames.
+    """
+
+    def __init__(self, shares: Mapping[str, int], conflicting: Collection[str]) -> None:
+        self._conflicting = conflicting
         self.left = TRIES
         self.best: dict[str, Plan] = {}
         self._shares = shares
         self._most = -1
 
-    def go(self, order: list[Engine], nodes: dict[str, Plan]) -> dict[str, Plan] | None:
-        placed = len({name for plan in nodes.values() for name in _names(plan)})
-        if placed > self._most:
-            self._most, self.best = placed, nodes
+    def go(self, order: Sequence[Engine], nodes: dict[str, Plan]) -> dict[str, Plan] | None:
+        """The ways before are those of ``order``, one for one."""
+        self._remember(0, nodes)
         if not order:
             return nodes
-        for homes in self._homes(order[0], nodes):
-            self.left -= 1
-            if self.left < 0:
-                return None
-            changed = {home: replace(nodes[home], engines=(*nodes[home].engines, order[0])) for home in homes}
-            found = self.go(order[1:], {**nodes, **changed})
-            if found is not None:
-                return found
-        if len(order) == 1 or self.left < 0:
-            return None
-        # Nowhere: how many others fit without it is worth saying, and is no solution.
-        self.go(order[1:], nodes)
+        ways = [self._way(order[0], nodes)]
+        while ways:
+            way, engine = ways[-1], order[len(ways) - 1]
+            homes = None if way.without else next(way.homes, None)
+            if homes is not None:
+                self.left -= 1
+                if self.left < 0:
+                    return None
+                changed = {home: replace(way.nodes[home], engines=(*way.nodes[home].engines, engine)) for home in homes}
+                after = {**way.nodes, **changed}
+                self._remember(len(ways) - sum(one.without for one in ways), after)
+            elif way.without or len(ways) == len(order):
+                ways.pop()
+                continue
+            else:
+                # Nowhere: how many others fit without it is worth saying, and is no solution.
+                way.without, after = True, way.nodes
+            if len(ways) < len(order):
+                ways.append(self._way(order[len(ways)], after))
+            elif not any(one.without for one in ways):
+                return after
+            else:
+                while not ways.pop().without:
+                    pass
         return None
+
+    def _way(self, engine: Engine, nodes: dict[str, Plan]) -> _Way:
+        return _Way(nodes, self._homes(engine, nodes))
+
+    def _remember(self, placed: int, nodes: dict[str, Plan]) -> None:
+        if placed > self._most:
+            self._most, self.best = placed, nodes
 
     def _homes(self, engine: Engine, nodes: Mapping[str, Plan]) -> Iterator[tuple[str, ...]]:
         """Sets of nodes with room, the fullest first; of two that look the same one is enough."""
         fit = sorted(
             # Where engines exclude each other, room is not all that counts: it matters for whom a node has it.
-            (plan.left, tuple(_names(plan)) if self._conflicts else (), node)
+            (plan.left, tuple(_names(plan)) if self._conflicting else (), node)
             for node, plan in nodes.items()
-            if replace(plan, engines=(*plan.engines, engine)).left >= 0
+            if self._has_room(plan, engine)
         )
         alike = [[node for *_look, node in group] for _look, group in groupby(fit, key=lambda one: one[:2])]
         yield from _sets(alike, self._shares[engine.name])
 
+    def _has_room(self, plan: Plan, engine: Engine) -> bool:
+        if engine.name not in self._conflicting:
+            return plan.left >= engine.bytes  # a sum that is there already
+        return replace(plan, engines=(*plan.engines, engine)).left >= 0
 
-def _sets(alike: list[list[str]], number: int) -> Iterator[tuple[str, ...]]:
+
+def _sets(alike: Sequence[Sequence[str]], number: int) -> Iterator[tuple[str, ...]]:
     """So many nodes, by how many of each kind: there are as good as no kinds where nodes are alike."""
-    if not number:
-        yield ()
-    elif sum(map(len, alike)) >= number:
-        first, others = alike[0], alike[1:]
-        for count in range(min(number, len(first)), -1, -1):
-            for rest in _sets(others, number - count):
-                yield (*first[:count], *rest)
+    rest = [sum(map(len, alike[kind:])) for kind in range(len(alike) + 1)]
+    open_: list[tuple[int, tuple[str, ...]]] = [(0, ())]
+    while open_:
+        kind, chosen = open_.pop()
+        lacking = number - len(chosen)
+        if not lacking:
+            yield chosen
+        elif rest[kind] >= lacking:
+            nodes = alike[kind]
+            # The last is the next that is looked at: the most of the first kind.
+            open_ += [(kind + 1, (*chosen, *nodes[:count])) for count in range(min(lacking, len(nodes)) + 1)]
 
 
 def _names(plan: Plan) -> list[str]:

@@ -106,3 +106,13 @@ def test_engines_that_exclude_each_other_may_share_a_node() -> None:
 def test_what_nobody_knows_is_placed_nowhere_for_sure() -> None:
     found = placed([{"name": "dark", "unknown": ["weights_gib"], "kv_cache_gib": 1}], a=90)
     assert not found["fits"] and "nobody knows dark: weights" in found["explanation"]
+
+
+def test_a_fleet_has_more_engines_and_more_kinds_of_nodes_than_python_has_frames() -> None:
+    found = placed(
+        [engine(f"e{number:04}", 5) for number in range(1100)], **{f"n{node:02}": 110.0 for node in range(50)}
+    )
+    assert found["fits"] and {len(node["engines"]) for node in found["nodes"].values()} == {22}
+    kinds = [[f"n{node}"] for node in range(1100)]
+    assert [*placement._sets(kinds, 1)] == [(f"n{node}",) for node in range(1100)]
+    assert [*placement._sets([["a", "b"], ["c"]], 2)] == [("a", "b"), ("a", "c")]
