@@ -28,7 +28,7 @@ import hub_client
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.fetch import Fetch
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import ARGUMENT_SPEC, Wish, wish
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.subject import look
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.observe import look
 from hub import Repository
 from report import OURS, PLAIN
 

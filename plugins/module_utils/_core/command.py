@@ -82,6 +82,7 @@ def run_command(
     stdin: str = "",
     cap: int = MAX_OUTPUT,
     changes: bool = False,
+    inherited: Sequence[int] = (),
 ) -> Completed:
     """Run ``argv`` bounded in time and memory, with a clean environment, and never raise.
 
@@ -91,6 +92,7 @@ def run_command(
     One that ``changes`` the node is never killed for what it prints (half an installation is
     worse than a long log; its head and tail are kept), and what it has started when it ends
     in time goes on running, as the scripts of packages expect.
+    inherited: descriptors that it has too, such as a lock that is to stay as long as it runs.
     """
     argv = tuple(argv)
     full_env = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "LANGUAGE": "C", "HOME": "/", **(env or {})}
@@ -104,6 +106,7 @@ def run_command(
             env=full_env,
             cwd="/",
             start_new_session=True,
+            pass_fds=inherited,
         )
     except OSError as error:
         return Completed(argv, None, "", "", error.strerror or str(error))

@@ -13,7 +13,6 @@ Private to nusy.dgx_spark: other collections must not import this.
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import io
 import json
@@ -94,13 +93,6 @@ def tell(failed: Any) -> None:
 
 def main() -> None:
     job = json.load(sys.stdin)
-    lock = os.open(job["folder"], os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        # One that outlived its run would write into the same files.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        tell({"path": "", "status": 0, "kind": "Busy", "errno": 0, "said": "another download is at it"})
-        return
     try:
         hub = importlib.import_module("huggingface_hub")
         constants: Any = importlib.import_module("huggingface_hub.constants")

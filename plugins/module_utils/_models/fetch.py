@@ -10,9 +10,11 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,11 +23,16 @@ from typing import Any
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.command import run_command
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import client, problems, store
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import client, problems, store, work
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import LABEL, MIB, File, Model, Wish
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import tree
 
 RSYNC = "/usr/bin/rsync"
+# What fetches ends with the run that has begun it, however that ends.
+DIES_WITH_US = ("/usr/bin/setpriv", "--pdeathsig=KILL")
+# With these rsync has gone through all files: what is short of one then is what the peer has.
+WENT_THROUGH = (0, 23, 24)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # A source that is slower than this is broken; and what it takes to begin.
 SLOWEST = MIB
 START_SECONDS = 600.0
@@ -49,25 +56,29 @@ class Fetch:
     home: str
     passed: dict[str, str] = field(default_factory=dict)
     came: dict[str, int] = field(default_factory=dict)
+    lock: int = -1
 
     @property
     def folder(self) -> str:
-        return f"{self.wish.root}/{self.model.id}"
+        return self.wish.folder(self.model)
 
     @property
     def work(self) -> str:
-        return f"{self.wish.root}/{self.model.name}/.{self.model.revision}.work"
+        return self.wish.work(self.model)
 
     def run(self) -> None:
         """Raises NodeError, OSError, Unreadable."""
-        found = store.inspect(self.folder, self.model, os.geteuid(), everything=self.wish.everything)
-        missing = [file for file in self.model.files if file.path in found.wrong]
-        new = found.state == "absent"
-        if missing:
-            os.makedirs(self.work, mode=0o700, exist_ok=True)
-            self._take_back()
-            self._obtain(missing, found)
-        self._publish(missing, found, new=new)
+        with work.alone(self.work) as self.lock:
+            found = store.inspect(self.folder, self.model, os.geteuid(), everything=self.wish.everything)
+            if found.state not in ("absent", "there"):
+                raise NotADirectoryError(
+                    errno.ENOTDIR, f"{found.state} is there since this run has looked", self.folder
+                )
+            missing = [file for file in self.model.files if file.path in found.wrong]
+            if missing:
+                self._take_back()
+                self._obtain(missing, found)
+            self._publish(missing, found, new=found.state == "absent")
 
     # --- getting ---
 
@@ -91,10 +102,7 @@ class Fetch:
         return [file for file in wanted.values() if not self._complete(file)]
 
     def _complete(self, file: File) -> bool:
-        try:
-            return os.lstat(self._place(file)).st_size == file.size
-        except FileNotFoundError:
-            return False
+        return _size(self._place(file)) == file.size
 
     def _place(self, file: File) -> str:
         return f"{self.work}/{file.sha256}"
@@ -122,10 +130,10 @@ class Fetch:
         for file in wanted:
             source = there.get(file.sha256, "")
             try:
-                if source and os.path.getsize(source) == file.size:
-                    shutil.copyfile(source, self._place(file), follow_symlinks=False)
+                if source:
+                    _copy(source, self._place(file), file.size)
             except OSError as error:
-                if error.errno is not None and error.filename == self._place(file):
+                if error.filename == self._place(file):
                     raise
                 self.passed[os.path.dirname(source)] = str(error.strerror)
         self._checked(wanted, "this node")
@@ -135,23 +143,35 @@ class Fetch:
 
         Appended to what an earlier run had of a file: whether the whole is right, its hash tells afterwards.
         """
-        place = f"{self.work}/peer"
+        place = f"{self.work}/{work.PEER}"
         argv = [
-            RSYNC, "--files-from=-", "--append", "--chmod=F600,D700", "--timeout=120",
-            "--rsh=ssh -o BatchMode=yes -o ConnectTimeout=10", f"{peer}/{self.model.id}/", f"{place}/",
+            *DIES_WITH_US, RSYNC, "--files-from=-", "--append", "--chmod=F600,D700", "--timeout=120",
+            f"--max-size={max(1, *(file.size for file in wanted))}", "--rsh=ssh -o BatchMode=yes -o ConnectTimeout=10",
+            f"{peer}/{self.model.id}/", f"{place}/",
         ]  # fmt: skip
         os.makedirs(place, mode=0o700, exist_ok=True)
+        for file in wanted:
+            # To a file that is as long as its own rsync appends nothing.
+            if _size(f"{place}/{file.path}") >= file.size:
+                os.unlink(f"{place}/{file.path}")
         # A name that begins with # or ; would be a remark to rsync.
         names = "".join(f"./{file.path}\n" for file in wanted)
         limit = seconds_for(sum(file.size for file in wanted))
-        done = run_command(argv, timeout=limit, env={"HOME": self.home}, stdin=names, changes=True)
+        done = run_command(
+            argv, timeout=limit, env={"HOME": self.home}, stdin=names, changes=True, inherited=(self.lock,)
+        )
         came = []
         for file in wanted:
-            with contextlib.suppress(FileNotFoundError):
-                if os.lstat(f"{place}/{file.path}").st_size == file.size:
-                    os.replace(f"{place}/{file.path}", self._place(file))
-                    came.append(file)
+            if _size(f"{place}/{file.path}") == file.size:
+                os.replace(f"{place}/{file.path}", self._place(file))
+                came.append(file)
+            elif done.rc in WENT_THROUGH:
+                # Another peer would go on with what is none of its bytes.
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    os.unlink(f"{place}/{file.path}")
         good = self._checked(came, peer)
+        if "No space left on device" in done.err or "Disk quota exceeded" in done.err:
+            raise problems.disk_full(f"{self.model.id} copied from {peer}", self.folder)
         if len(good) < len(wanted):
             why = f"rsync {done.ending}: {done.said(1)}" if not done.ok else "other bytes than declared"
             self.passed[peer] = one_line(why, 200)
@@ -170,15 +190,15 @@ class Fetch:
         # Nothing of the account's own settings, caches and tokens; and none of the library's asides.
         env = {
             "HOME": self.work,
-            "HF_HOME": f"{self.work}/home",
+            "HF_HOME": f"{self.work}/{work.HOME}",
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
         }
-        argv = [wish.python, "-I", "-B", "-c", CLIENT]
+        argv = [*DIES_WITH_US, wish.python, "-I", "-B", "-c", CLIENT]
         limit = seconds_for(sum(file.size for file in wanted))
-        done = run_command(argv, timeout=limit, env=env, stdin=json.dumps(job), changes=True)
+        done = run_command(argv, timeout=limit, env=env, stdin=json.dumps(job), changes=True, inherited=(self.lock,))
         failed = [json.loads(line) for line in done.out.splitlines() if line.startswith('{"path"')]
         good = self._checked(wanted, wish.endpoint)
         if not done.ok:
@@ -193,7 +213,7 @@ class Fetch:
 
     @property
     def _tree(self) -> str:
-        return f"{self.work}/tree"
+        return f"{self.work}/{work.TREE}"
 
     def _take_back(self) -> None:
         """What a killed run had assembled already."""
@@ -226,7 +246,7 @@ class Fetch:
         if new:
             os.rename(folder, self.folder)
         _modes(self.folder, store.FOLDER_MODE, self.model.files)
-        shutil.rmtree(self.work, ignore_errors=True)
+        work.remove(self.work)
 
     def label(self, folder: str, found: store.Snapshot) -> None:
         """Written last, whole or not at all. The folder must be open."""
@@ -237,7 +257,7 @@ class Fetch:
         came = self.came or (found.label or {}).get("came", {})
         passed = self.passed or ((found.label or {}).get("passed", {}) if not self.came else {})
         text = json.dumps({**self.model.label(), "came": came, "passed": passed, "files": files}, indent=1) + "\n"
-        beside = f"{folder}/.{LABEL}.new"
+        beside = f"{folder}/{store.LABEL_TO_BE}"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o444)
@@ -276,20 +296,28 @@ def remove_extra(folder: str, path: str) -> None:
         os.chmod(above, store.FOLDER_MODE)
 
 
-def prune(path: str, home: str, link: str) -> None:
-    """One snapshot or work folder, then what only served it."""
-    # Without its label it is no snapshot any more: one that is half removed is never served again.
-    with contextlib.suppress(FileNotFoundError):
-        os.chmod(path, 0o700)
-        os.unlink(f"{path}/{LABEL}")
-    for folder, _folders, _files in os.walk(path):
-        os.chmod(folder, 0o700)
-    shutil.rmtree(path)
-    with contextlib.suppress(OSError):
-        if os.readlink(link).rstrip("/") in (os.path.basename(path), path):
-            os.unlink(link)
-    with contextlib.suppress(OSError):  # something else is in it
-        os.rmdir(home)
+def _size(path: str) -> int:
+    """Of a file; -1 where none is."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        found = os.lstat(path)
+        return found.st_size if stat.S_ISREG(found.st_mode) else -1
+    return -1
+
+
+def _copy(source: str, target: str, size: int) -> None:
+    """If it is a file of that size. An error of ``target`` has its name."""
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as reading:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            return
+        try:
+            with open(target, "wb", buffering=0) as writing:
+                shutil.copyfileobj(reading, writing, MIB)
+        except OSError as error:
+            if error.errno in NO_ROOM or error.filename:
+                error.filename = target
+            raise
 
 
 def _modes(folder: str, mode: int, files: Iterable[File]) -> None:
@@ -301,7 +329,7 @@ def _modes(folder: str, mode: int, files: Iterable[File]) -> None:
 
 
 def failed(step: str, error: Any) -> NodeError:
-    if getattr(error, "errno", None) == 28:
+    if getattr(error, "errno", None) in NO_ROOM:
         return problems.disk_full(step, str(error.filename or ""))
     text = getattr(error, "strerror", None) or str(error)
     return NodeError(

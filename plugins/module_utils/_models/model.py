@@ -173,6 +173,9 @@ class Wish:
     def folder(self, model: Model) -> str:
         return f"{self.root}/{model.id}"
 
+    def work(self, model: Model) -> str:
+        return f"{self.root}/{model.name}/.{model.revision}.work"
+
 
 def wish(params: Mapping[str, Any]) -> Wish:
     """Raises InputError."""

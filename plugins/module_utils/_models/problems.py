@@ -26,9 +26,7 @@ def hub(model: Model, wish: Wish, failures: Sequence[Mapping[str, Any]], disk: o
     key, why, fix = "models.fetch_failed", KEPT, "see what it says, and run the play again"
     if first["errno"] == 28 or disk.f_bavail * disk.f_frsize < MIB:
         return disk_full(f"{first['path']} of {model.id}", wish.folder(model))
-    if kind == "Busy":
-        key, fix = "models.busy", "wait until it has ended, or end it, and run the play again"
-    elif kind == "NoLibrary":
+    if kind == "NoLibrary":
         key, fix = "models.no_client", f"install huggingface_hub into the environment of {wish.python} (role vllm_venv)"
     elif kind == "GatedRepoError" or (status in (401, 403) and model.gated):
         key, why = "models.not_allowed", "the hub gives gated models only to who accepted their licence"
@@ -90,9 +88,41 @@ def disk_full(wanted: str, place: str) -> NodeError:
 
 def client(model: Model, python: str, done: Completed) -> NodeError:
     return NodeError(
-        "models.no_client" if done.rc is None and not done.out else "models.client",
+        # As who starts it says: it cannot be run, or is not there.
+        "models.no_client" if done.rc in (None, 126, 127) and not done.out else "models.client",
         wanted=f"{model.repository} fetched by huggingface_hub of {python}",
         found=f"it {done.ending}: {one_line(done.said(2), 300)}",
         why=KEPT,
         fix="see that models_python names the Python of an environment that has huggingface_hub (role vllm_venv)",
+    )
+
+
+def busy(work: str, holder: int, seconds: float) -> NodeError:
+    who = f"process {holder}" if holder else "a process that is not seen from here (of another container or node)"
+    return NodeError(
+        "models.busy",
+        wanted=f"{work} for this run alone",
+        found=f"{who} has it, or what that has started, and still had it after {seconds:g} s",
+        why="two at once would write into the same files, and publish what neither has compared",
+        fix=f"see what it does (ps -fp {holder or 'PID'}), wait for it or end it, and run the play again",
+    )
+
+
+def no_folder(work: str) -> NodeError:
+    return NodeError(
+        "models.no_folder",
+        wanted=f"{work}, a folder of its own for what is fetched",
+        found="something else is there, a link or a file",
+        why="through a link a run would write where somebody else keeps something",
+        fix=f"see whose it is (ls -ld {work}), move it away, and run the play again",
+    )
+
+
+def in_use(path: str, user: str) -> NodeError:
+    return NodeError(
+        "models.in_use",
+        wanted=f"{path} removed, since models_confirm has it",
+        found=f"{user} has begun to use it since this run has looked",
+        why="an engine would lose the model that it serves",
+        fix="end it first, or take the path out of models_confirm; then run the play again",
     )

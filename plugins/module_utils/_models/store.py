@@ -29,6 +29,9 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import tree
 
 FILE_MODE = 0o444
 FOLDER_MODE = 0o555
+FOLDER, FILE = "a folder", "a file"
+# Beside the label while that is written.
+LABEL_TO_BE = f".{LABEL}.new"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Snapshot:
 
     state: absent, there, or what else is in its place. label: as it is on disk; None when there is none of ours.
     wrong: declared files that are not as declared, with how. open: what has another mode than it should.
-    strangers: folders of somebody else. verified: a stamp moved and the bytes did not.
+    strangers: folders of somebody else. verified: a stamp moved and the bytes did not. unfinished: a run was killed
+    while it wrote the label.
     """
 
     state: str
@@ -48,13 +52,15 @@ class Snapshot:
     open: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
     verified: bool = False
+    unfinished: bool = False
 
     def in_the_way(self) -> list[str]:
-        """What nobody declares in the place of a declared file, or of a folder above it: a link may lead anywhere."""
+        """What nobody declares in the place of a declared file or the label, or above: a link may lead anywhere."""
+        wanted = [*self.wrong, *(() if self.labelled else (LABEL,))]
         return [
             extra
             for extra in self.extra
-            if any(f"{one}/".startswith(f"{other}/") for w in self.wrong for one, other in ((w, extra), (extra, w)))
+            if any(f"{one}/".startswith(f"{other}/") for w in wanted for one, other in ((w, extra), (extra, w)))
         ]
 
     @property
@@ -65,10 +71,11 @@ class Snapshot:
 def inspect(folder: str, model: Model, uid: int, *, everything: bool = False) -> Snapshot:
     """Raises Unreadable."""
     there = _kind(folder)
-    if there != "directory":
+    if there != FOLDER:
         return Snapshot(there or "absent", wrong={} if there else {f.path: "absent" for f in model.files})
     label = read_label(folder)
     found, folders = _scan(folder)
+    unfinished = found.pop(LABEL_TO_BE, None) is not None
     known = (label or {}).get("files", {})
     wrong: dict[str, str] = {}
     regular: dict[str, os.stat_result] = {}
@@ -94,12 +101,13 @@ def inspect(folder: str, model: Model, uid: int, *, everything: bool = False) ->
     return Snapshot(
         "there",
         label,
-        bool(label) and {name: (label or {}).get(name) for name in model.label()} == model.label(),
+        not unfinished and bool(label) and {name: (label or {}).get(name) for name in model.label()} == model.label(),
         dict(sorted(wrong.items())),
         tuple(sorted(extra)),
         tuple(sorted(open_)),
         tuple(sorted(path for path, info in folders.items() if info.st_uid != uid)),
         moved,
+        unfinished,
     )
 
 
@@ -109,7 +117,9 @@ def stamp(info: os.stat_result) -> list[int]:
 
 
 def read_label(folder: str) -> dict[str, Any] | None:
-    """None when there is none, or one that nobody could have written here."""
+    """None when there is none, or one that nobody could have written here. What is no file is replaced, not read."""
+    if _kind(f"{folder}/{LABEL}") != FILE:
+        return None
     data = tree.read(f"{folder}/{LABEL}")
     try:
         label: dict[str, Any] = json.loads(data or b"{}")
@@ -137,11 +147,14 @@ def stored(root: str) -> tuple[Stored, ...]:
     found: list[Stored] = []
     for name in _names(root):
         home = f"{root}/{name}"
-        if _kind(home) != "directory":
+        if _kind(home) != FOLDER:
             found.append(Stored(home, "somebody's", 0, name))
             continue
         inside = _names(home)
-        ours = [one for one in inside if WORK.fullmatch(one) or (COMMIT.fullmatch(one) and read_label(f"{home}/{one}"))]
+        folders = [one for one in inside if _kind(f"{home}/{one}") == FOLDER]
+        ours = [
+            one for one in folders if WORK.fullmatch(one) or (COMMIT.fullmatch(one) and read_label(f"{home}/{one}"))
+        ]
         for one in ours:
             kind = "work" if WORK.fullmatch(one) else "snapshot"
             found.append(Stored(f"{home}/{one}", kind, _size(f"{home}/{one}"), name, one.strip(".").split(".")[0]))
@@ -193,15 +206,22 @@ def _scan(folder: str) -> tuple[dict[str, os.stat_result], dict[str, os.stat_res
     return files, folders
 
 
+def place_of_work(path: str, uid: int) -> str:
+    """What is there, as by _kind, or whose; empty when there is nothing."""
+    kind = _kind(path)
+    return "of somebody else" if kind == FOLDER and os.lstat(path).st_uid != uid else kind
+
+
 def _kind(path: str) -> str:
-    """directory, or what else there is; empty when there is nothing."""
+    """What is there; empty when there is nothing."""
     try:
         mode = os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
         raise Unreadable(f"{path}: {error.strerror}") from error
-    return "directory" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "no directory"
+    kinds = {stat.S_IFDIR: FOLDER, stat.S_IFREG: FILE, stat.S_IFLNK: "a link"}
+    return kinds.get(stat.S_IFMT(mode), "neither file nor folder")
 
 
 def _names(path: str) -> list[str]:

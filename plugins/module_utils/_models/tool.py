@@ -18,8 +18,10 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import o
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import HostReader, Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._launch.options import Parser, say
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import ARGUMENT_SPEC, ROLE, Wish, wish
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.observe import Seen, look
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.observe import unused as not_named
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.plan import readable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.store import Snapshot, read_label
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.subject import Seen, candidates, look, readable
 
 SCHEMA = "nusy.dgx_spark.models/1"
 
@@ -62,7 +64,7 @@ def report(reader: Reader, *, everything: bool = False, root: str = "") -> dict[
         {**model.label(), "path": wanted.folder(model), "size": model.size, "missing": missing, **_verdict(found)}
         for model, found, missing in zip(wanted.models, seen.snapshots, seen.missing, strict=True)
     ]
-    unused = [] if unseen else candidates(wanted, seen)
+    unused = [] if unseen else not_named(wanted, seen.stored)
     document["unused"] = [{"path": one.path, "size": one.size} for one in unused]
     document["others"] = [one.path for one in seen.stored if one.kind == "somebody's"]
     if unseen:

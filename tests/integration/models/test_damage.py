@@ -62,8 +62,8 @@ def linked(bench: Bench) -> None:
         (lambda b: (b.folder / WEIGHTS).chmod(0o666), f"mode of {WEIGHTS}", "another", set()),
         (lambda b: (b.folder / "original").chmod(0o777), "mode of original", "another", set()),
         (lambda b: os.chown(b.folder / "original", 65534, 0), "folder original", "of somebody else", set()),
-        (lambda b: (b.folder / ".nusy-snapshot.json").write_text("{}"), "label", "absent", set()),
-        (lambda b: (b.folder / ".nusy-snapshot.json").write_text("[" * 200_000), "label", "absent", set()),
+        (lambda b: (b.folder / ".nusy-snapshot.json").write_text("{}"), "label", "none of this role", set()),
+        (lambda b: (b.folder / ".nusy-snapshot.json").write_text("[" * 200_000), "label", "none of this role", set()),
     ],
 )  # fmt: skip
 def test_damage_is_named_and_repaired_alone(
@@ -210,7 +210,7 @@ def test_what_is_named_makes_room_first(bench: Bench, monkeypatch: pytest.Monkey
         used = sum(p.stat().st_size for p in bench.root.rglob("*") if p.is_file())
         return 5 * (SIZE // 4) - used
 
-    monkeypatch.setattr("ansible_collections.nusy.dgx_spark.plugins.module_utils._models.subject._free", free)
+    monkeypatch.setattr("ansible_collections.nusy.dgx_spark.plugins.module_utils._models.observe._free", free)
     assert states(bench.check())["models/space"] == "drifted"
     with pytest.raises(NodeError):
         bench.apply()

@@ -185,7 +185,7 @@ def test_a_disk_that_fills_up_meanwhile_is_named_and_what_came_is_kept(bench: Be
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "ansible_collections.nusy.dgx_spark.plugins.module_utils._models.subject._free", lambda _path: 1 << 40
+                "ansible_collections.nusy.dgx_spark.plugins.module_utils._models.observe._free", lambda _path: 1 << 40
             )
             said = refused(bench, "models.disk_full")
         assert "models_confirm" in said

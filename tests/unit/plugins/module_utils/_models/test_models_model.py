@@ -136,7 +136,6 @@ def test_a_token_is_sent_by_tls_or_to_this_machine(endpoint: str) -> None:
         ({"kind": "OSError", "status": 0, "errno": 28}, "models.disk_full"),
         ({"kind": "OSError", "status": 0, "said": "Consistency check failed: …"}, "models.hash"),
         ({"kind": "MoreThanDeclared", "status": 0}, "models.hash"),
-        ({"kind": "Busy", "status": 0}, "models.busy"),
         ({"kind": "NoLibrary", "status": 0}, "models.no_client"),
         ({"kind": "ValueError", "status": 0}, "models.fetch_failed"),
     ],
