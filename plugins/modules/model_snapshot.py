@@ -96,6 +96,17 @@ options:
     description: Token for gated models. It is on no command line, in no environment and in no result.
     type: str
     default: ""
+  proxy:
+    description:
+      - Proxy by which the hub is asked, C(http://[user:password@]host[:port]). It is on no command line, in no
+        environment and in no result. Proxies of the environment are not used.
+    type: str
+    default: ""
+  no_proxy:
+    description: Hosts, domains and addresses that are asked without O(proxy). This machine always is.
+    type: list
+    elements: str
+    default: []
   offline:
     description: Never ask the hub. What neither this node nor a peer has makes the run fail.
     type: bool
@@ -131,7 +142,8 @@ options:
       path:
         description:
           - The folder. Empty means O(root) for C(hot_models), C(/srv/checkpoints), C(/srv/knowledge-graphs),
-            C(/srv/vector-indexes), C(/srv/artifacts), and C(/srv/archive) for C(cold_archive).
+            C(/srv/vector-indexes), C(/srv/artifacts), and C(/srv/archive) for C(cold_archive). Folders of the system
+            are refused.
         type: str
         default: ""
       owner:
@@ -139,7 +151,9 @@ options:
         type: str
         default: ""
       mode:
-        description: Its mode, octal digits. Empty means C(0755) for C(hot_models) and C(0750) for all others.
+        description:
+          - Its mode, octal digits, in which not everybody may write. Empty means C(0755) for C(hot_models) and C(0750)
+            for all others.
         type: str
         default: ""
       free_gib:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Download files of a hub with huggingface_hub. Runs as the owner of the models, under the Python that has it.
 
-It gets the job as JSON on its standard input, so that a token is on no command line and in no environment, and
-prints one line of JSON for each file that failed. Only what ``hf_hub_download`` does between its lock and its
-rename is used of the library: since 2.0 that begins a file anew after every interrupted process, and sixty gigabytes
-are to go on where they stopped. What is complete is compared with its declared SHA-256 by who called this.
+It gets the job as JSON on its standard input, so that a token and the password of a proxy are on no command line and in
+no environment that another process can read, and prints one line of JSON for each file that failed. Only what
+``hf_hub_download`` does between its lock and its rename is used of the library: since 2.0 that begins a file anew
+after every interrupted process, and sixty gigabytes are to go on where they stopped. What is complete is compared
+with its declared SHA-256 by who called this.
 
 This text is handed to that Python as it is, so it imports nothing of this collection.
 
@@ -93,6 +94,10 @@ def tell(failed: Any) -> None:
 
 def main() -> None:
     job = json.load(sys.stdin)
+    if job["proxy"]:
+        # This machine is never asked by way of another: a token may go there without TLS.
+        around = ",".join(("localhost", "127.0.0.1", "::1", *job["no_proxy"]))
+        os.environ.update(http_proxy=job["proxy"], https_proxy=job["proxy"], no_proxy=around)
     try:
         hub = importlib.import_module("huggingface_hub")
         constants: Any = importlib.import_module("huggingface_hub.constants")

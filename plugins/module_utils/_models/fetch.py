@@ -183,6 +183,8 @@ class Fetch:
             "revision": model.revision,
             "endpoint": wish.endpoint,
             "token": wish.token if model.gated else "",
+            "proxy": wish.proxy,
+            "no_proxy": wish.no_proxy,
             "folder": self.work,
             "delays": wish.delays,
             "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in wanted],

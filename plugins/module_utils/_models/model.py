@@ -10,11 +10,12 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import ipaddress
+import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
@@ -79,6 +80,11 @@ PLACES = {
     "artifacts": "/srv/artifacts",
     COLD_ARCHIVE: "/srv/archive",
 }
+# Of the system, with all below them; and folders that everybody shares, of which one below may be somebody's own.
+SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "sys", "usr")
+SHARED = ("/home", "/media", "/mnt", "/opt", "/snap", "/srv", "/tmp", "/var", "/var/*")
+# What is installed is written down there.
+SHARED_STATE = ("apt", "dpkg", "systemd", "nusy")
 ARGUMENT_SPEC: dict[str, Any] = {
     "models": {"type": "list", "elements": "dict", "default": [], "options": MODEL},
     "root": {"type": "str", "default": "/srv/models"},
@@ -86,6 +92,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "python": {"type": "str", "default": "/opt/nusy/venvs/vllm/current/bin/python"},
     "endpoint": {"type": "str", "default": "https://huggingface.co"},
     "token": {"type": "str", "default": "", "no_log": True},
+    "proxy": {"type": "str", "default": "", "no_log": True},
+    "no_proxy": {"type": "list", "elements": "str", "default": []},
     "offline": {"type": "bool", "default": False},
     "peers": {"type": "list", "elements": "str", "default": []},
     "reserve_gib": {"type": "int", "default": 20},
@@ -151,7 +159,10 @@ class Tier:
 
 @dataclass(frozen=True)
 class Wish:
-    """``delays``: seconds before each further try at a hub that answers with an error of its own."""
+    """``delays``: seconds before each further try at a hub that answers with an error of its own.
+
+    no_proxy: hosts that are asked without ``proxy``, beside this machine.
+    """
 
     models: tuple[Model, ...]
     root: str
@@ -159,6 +170,8 @@ class Wish:
     python: str = "/usr/bin/python3"
     endpoint: str = ""
     token: str = field(default="", repr=False)
+    proxy: str = field(default="", repr=False)
+    no_proxy: tuple[str, ...] = ()
     offline: bool = False
     peers: tuple[str, ...] = ()
     reserve: int = 0
@@ -179,7 +192,7 @@ class Wish:
 
 def wish(params: Mapping[str, Any]) -> Wish:
     """Raises InputError."""
-    root = _path("root", params["root"])
+    root = _own_place("root", params["root"])
     models = tuple(_model(f"manifest[{number}]", one) for number, one in enumerate(params["models"]))
     _once("manifest", "name", [model.name for model in models])
     endpoint = str(params["endpoint"])
@@ -193,6 +206,11 @@ def wish(params: Mapping[str, Any]) -> Wish:
     if not re.fullmatch(r"[!-~]*", token):
         why = "no header holds it"
         raise _wrong("token", "printable ASCII without blanks and line ends", "something else, not shown", why)
+    proxy = _proxy(str(params["proxy"] or ""))
+    for number, host in enumerate(params["no_proxy"]):
+        if not re.fullmatch(r"[\w.*:/\[\]-]+", host, re.ASCII):
+            why = "hosts are divided by commas for the client"
+            raise _wrong(f"no_proxy[{number}]", "a host, a domain with a dot before it, or an address", host, why)
     for number, peer in enumerate(params["peers"]):
         if not PEER.fullmatch(peer):
             why = "it is a place that rsync reads"
@@ -207,6 +225,8 @@ def wish(params: Mapping[str, Any]) -> Wish:
         _path("python", params["python"]),
         endpoint.rstrip("/"),
         token,
+        proxy,
+        (*params["no_proxy"], *([urlsplit(endpoint).hostname or ""] if _is_this_machine(endpoint) else ())),
         bool(params["offline"]),
         tuple(peer.rstrip("/") for peer in params["peers"]),
         params["reserve_gib"] * GIB,
@@ -279,12 +299,17 @@ def _tiers(given: Sequence[Mapping[str, Any]], owner: str, root: str) -> tuple[T
         mode = one["mode"] or ("0755" if name == HOT_MODELS else "0750")
         if not re.fullmatch(r"0?[0-7]{3,4}", mode):
             raise _wrong(f"{at}.mode", "octal digits in quotes, such as '0750'", mode, "it is set as it is")
+        if int(mode, 8) & 0o002:
+            why = "every account, and whoever breaks into one, could replace what others load from it"
+            raise _wrong(
+                f"{at}.mode", "a mode in which not everybody may write; give it an owner or a group", mode, why
+            )
         if one["free_gib"] < 0:
             raise _wrong(f"{at}.free_gib", "0 or more", one["free_gib"], "there is nothing less than nothing")
         mounted = name == COLD_ARCHIVE if one["mounted"] is None else one["mounted"]
         tiers.append(
             Tier(
-                name, _path(f"{at}.path", path), one["owner"] or owner, int(mode, 8), one["free_gib"] * GIB,
+                name, _own_place(f"{at}.path", path), one["owner"] or owner, int(mode, 8), one["free_gib"] * GIB,
                 tuple(one["file_systems"] or ()), bool(mounted),
             )
         )  # fmt: skip
@@ -304,6 +329,40 @@ def _path(at: str, given: str) -> str:
     if not plain:
         raise _wrong(at, "an absolute path without .., // or a / at its end", given, "nothing is looked up by name")
     return given
+
+
+def _own_place(at: str, given: str) -> str:
+    """A folder that can be given to an account: its owner and mode are set."""
+    path = _path(at, given)
+    first = path.split("/")[1]
+    above, name = posixpath.split(path)
+    shared = path in SHARED or f"{above}/*" in SHARED or (above == "/var/lib" and name in SHARED_STATE)
+    if first in SYSTEM or shared or path.startswith(tuple(f"/var/lib/{name}/" for name in SHARED_STATE)):
+        wanted = "a folder of its own, such as one below /srv; not one of the system"
+        raise _wrong(at, wanted, given, "it would be given to an account, and others live in it")
+    return path
+
+
+def _proxy(given: str) -> str:
+    """It may hold a password: what is wrong with it is not shown."""
+    wanted = "http:// or https://, [user:password@]host[:port], with %XX for what has a meaning there"
+    why = "the client would not find the proxy"
+    if not given:
+        return ""
+    if not re.fullmatch(r"https?://(?:[!-.0-?A-~]+@)?(?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?/?", given, re.ASCII):
+        raise _wrong("proxy", wanted, "something else, not shown", why)
+    return given.rstrip("/")
+
+
+def secrets(params: Mapping[str, Any]) -> Iterator[str]:
+    """What must be shown nowhere: the token, and what the proxy asks for, in every spelling."""
+    yield str(params["token"] or "")
+    proxy = str(params["proxy"] or "")
+    before, at, _host = proxy.rpartition("@")
+    if at:
+        user = before.partition("://")[2]
+        password = user.partition(":")[2] or user
+        yield from (proxy, user, password, unquote(password))
 
 
 def _is_this_machine(endpoint: str) -> bool:

@@ -28,6 +28,8 @@ def hub(model: Model, wish: Wish, failures: Sequence[Mapping[str, Any]], disk: o
         return disk_full(f"{first['path']} of {model.id}", wish.folder(model))
     if kind == "NoLibrary":
         key, fix = "models.no_client", f"install huggingface_hub into the environment of {wish.python} (role vllm_venv)"
+    elif kind == "ProxyError" or status == 407:
+        key, fix = "models.proxy", "correct models_proxy, or name what needs none in models_no_proxy"
     elif kind == "GatedRepoError" or (status in (401, 403) and model.gated):
         key, why = "models.not_allowed", "the hub gives gated models only to who accepted their licence"
         fix = f"accept the licence at {page} with the account of the token, and give that token as models_token"
@@ -42,9 +44,10 @@ def hub(model: Model, wish: Wish, failures: Sequence[Mapping[str, Any]], disk: o
         key, fix = "models.hub_failed", "try again later, or name a mirror as models_endpoint or a peer in models_peers"
     elif kind == "MoreThanDeclared" or "Consistency check failed" in said:
         return other_bytes(model, wish.endpoint, [str(first["path"])])
-    elif kind.startswith(("Connect", "Timeout", "Read", "Remote", "Proxy", "Network")):
+    elif kind.startswith(("Connect", "Timeout", "Read", "Remote", "Network")):
         key = "models.unreachable"
-        fix = "mend the network, or name a mirror as models_endpoint or a peer in models_peers"
+        fix = "mend the network, or name a proxy (models_proxy), a mirror (models_endpoint) or a peer (models_peers)"
+        fix = "see that models_proxy is there; or name a mirror (models_endpoint) or a peer" if wish.proxy else fix
     more = f" (and {len(failures) - 1} more files)" if len(failures) > 1 else ""
     return NodeError(
         key,

@@ -31,6 +31,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model impor
     TIERS,
     UNUSED,
     Wish,
+    secrets,
     wish,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.observe import (
@@ -159,8 +160,8 @@ def _act(uid: int, function: Callable[[], None], limit: float, what: str) -> Non
 
 
 def _kept(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Without the token: it is not needed to look."""
-    return {**params, "token": ""}
+    """Without what is secret: it is not needed to look."""
+    return {**params, "token": "", "proxy": ""}
 
 
-MODULE = Ensuring("model_snapshot", ARGUMENT_SPEC, ensure_models, kept=_kept)
+MODULE = Ensuring("model_snapshot", ARGUMENT_SPEC, ensure_models, secrets=secrets, kept=_kept)

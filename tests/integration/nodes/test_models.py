@@ -20,6 +20,7 @@ VENV = "/opt/nusy/venvs/vllm/current"
 PLAY = [{"hosts": "all", "gather_facts": False, "roles": ["nusy.dgx_spark.models"]}]
 PORT = 8410
 SIZE = 2 << 20
+PASSWORD = "pr0xy-w0rd"
 GATED = "--gated acme/tiny --token hf_tok"
 # As an operator would do it: a key for the account, and its own node among those it knows.
 KEYS = """set -e
@@ -69,6 +70,8 @@ def declared(repository):
         "models_manifest": [entry],
         "models_endpoint": f"http://127.0.0.1:{PORT}",
         "models_token": "hf_tok",
+        # Nobody is there: the hub is on the node itself, which is never asked by way of a proxy.
+        "models_proxy": f"http://site:{PASSWORD}@127.0.0.1:9",
         "models_reserve_gib": 0,
         "models_tiers": [{"name": "checkpoints", "free_gib": 1}],
     }
@@ -97,11 +100,12 @@ def published(machine, declared, tmp_path_factory):
     clean = run(check=True).assert_ok()
     assert verdicts(clean) == {}
     calls.keep_the_promise(clean, machine, ROLES, calls.as_root(machine.name) - before)
-    assert "hf_tok" not in json.dumps([entry["result"] for entry in done.tasks])
+    results = json.dumps([entry["result"] for entry in done.tasks])
+    assert "hf_tok" not in results and PASSWORD not in results
     return run
 
 
-def test_the_account_owns_what_it_fetched_and_nobody_wrote_down_the_token(machine, published, declared) -> None:
+def test_the_account_owns_what_it_fetched_and_nobody_wrote_down_a_secret(machine, published, declared) -> None:
     model = declared["models_manifest"][0]
     folder = f"/srv/models/tiny/{model['revision']}"
     for file in model["files"]:
@@ -109,7 +113,9 @@ def test_the_account_owns_what_it_fetched_and_nobody_wrote_down_the_token(machin
     found = machine.run("find", folder, "-printf", "%u %m %y\n").split("\n")
     assert set(filter(None, found)) == {"nusy 555 d", "nusy 444 f"}
     places = ("/var/lib/nusy", "/srv/models", "/etc", "/home/nusy", "/tmp", "/var/tmp")
-    assert machine.run("grep", "-rlsa", "hf_tok", *places, check=False) == ""
+    for secret in ("hf_tok", PASSWORD):
+        assert machine.run("grep", "-rlsa", secret, *places, check=False) == ""
+        assert secret not in machine.run("journalctl", "--no-pager", "--output=cat")
 
 
 def test_the_tool_tells_root_everything_and_others_what_they_may_not_see(machine, published) -> None:

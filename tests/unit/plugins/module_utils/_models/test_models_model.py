@@ -16,6 +16,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model impor
     PLACES,
     Model,
     Wish,
+    secrets,
     wish,
 )
 
@@ -100,6 +101,22 @@ def test_what_a_tier_says_counts_before_its_name() -> None:
         ({"root": "/srv/../etc"}, "root"),
         ({"python": "python3"}, "python"),
         ({"tiers": [{**TIER, "mode": "rwx"}]}, "tiers[0].mode"),
+        *(({"tiers": [{**TIER, "mode": mode}]}, "tiers[0].mode") for mode in ("0777", "1777", "702")),
+        *(
+            ({"tiers": [{**TIER, "path": path}]}, "tiers[0].path")
+            for path in ("/etc", "/etc/x", "/usr/local/models", "/srv", "/home", "/var", "/var/lib", "/var/log")
+        ),
+        *(
+            ({"tiers": [{**TIER, "path": path}]}, "tiers[0].path")
+            for path in ("/run/x", "/var/lib/dpkg", "/var/lib/nusy/x", "/root", "/tmp")
+        ),
+        ({"root": "/etc"}, "root"),
+        ({"root": "/opt"}, "root"),
+        ({"proxy": "socks5://:secret@proxy"}, "proxy"),
+        ({"proxy": "http://u:secret@proxy:port"}, "proxy"),
+        ({"proxy": "http://u:se/cret@proxy"}, "proxy"),
+        ({"proxy": "http://u:secret\n@proxy"}, "proxy"),
+        ({"no_proxy": ["a,b"]}, "no_proxy[0]"),
         ({"tiers": [{**TIER, "free_gib": -1}]}, "tiers[0].free_gib"),
         ({"tiers": [{**TIER, "path": ""}]}, "tiers[0].path"),
         ({"tiers": [TIER, TIER]}, "tiers[1].name"),
@@ -112,7 +129,7 @@ def test_what_does_not_fit_is_refused_with_its_place(change: dict[str, Any], pla
     problem = caught.value.problem
     assert "hf_secret" not in str(caught.value)
     assert problem.wanted.startswith(f"{place}: ") and problem.fix == f"correct models_{place}"
-    assert "secret" not in problem.found or place != "token"
+    assert "secret" not in problem.found or place not in ("token", "proxy")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +137,22 @@ def test_what_does_not_fit_is_refused_with_its_place(change: dict[str, Any], pla
 )
 def test_a_token_is_sent_by_tls_or_to_this_machine(endpoint: str) -> None:
     assert declared(endpoint=endpoint, token="hf_x").endpoint == endpoint
+
+
+@pytest.mark.parametrize("path", ["/srv/a", "/nas", "/home/nusy/models", "/var/lib/models", "/etcetera", "/mnt/disk"])
+def test_a_folder_of_its_own_is_taken(path: str) -> None:
+    assert declared(root=path, tiers=[{**TIER, "path": path}]).tiers[0].path == path
+
+
+def test_of_a_proxy_nothing_is_shown_in_any_spelling() -> None:
+    given = "http://site:p%40ss%20word@proxy.example.org:3128/"
+    found = declared(proxy=given, no_proxy=[".example.org"], endpoint="http://127.0.0.9/hub")
+    assert found.proxy == given.rstrip("/") and "p%40ss" not in repr(found)
+    # A token may be sent there without TLS, so it is never sent by way of a proxy.
+    assert found.no_proxy == (".example.org", "127.0.0.9")
+    hidden = set(secrets({"token": "hf_x", "proxy": given}))
+    assert hidden == {"hf_x", given, "site:p%40ss%20word", "p%40ss%20word", "p@ss word"}
+    assert set(secrets({"token": "", "proxy": "http://proxy.example.org"})) == {""}
 
 
 @pytest.mark.parametrize(
@@ -133,6 +166,8 @@ def test_a_token_is_sent_by_tls_or_to_this_machine(endpoint: str) -> None:
         ({"kind": "HfHubHTTPError", "status": 429}, "models.hub_failed"),
         ({"kind": "ConnectError", "status": 0}, "models.unreachable"),
         ({"kind": "ReadTimeout", "status": 0}, "models.unreachable"),
+        ({"kind": "ProxyError", "status": 0}, "models.proxy"),
+        ({"kind": "HfHubHTTPError", "status": 407}, "models.proxy"),
         ({"kind": "OSError", "status": 0, "errno": 28}, "models.disk_full"),
         ({"kind": "OSError", "status": 0, "said": "Consistency check failed: …"}, "models.hash"),
         ({"kind": "MoreThanDeclared", "status": 0}, "models.hash"),
