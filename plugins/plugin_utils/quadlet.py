@@ -41,6 +41,8 @@ _OWN = (
     "--parallel",
     "-np",
     "--api-key",
+    "--hf-token",
+    "-hft",
 )
 _KNOWN = (
     "name",
@@ -185,10 +187,12 @@ def _arguments(at: str, worker: Mapping[str, Any]) -> list[str]:
     for number, word in enumerate(found):
         if isinstance(word, bool) or not isinstance(word, (str, int, float)):
             raise _wrong(f"{at}.arguments[{number}]", "text or a number", word)
+        if str(word).partition("=")[0] in _OWN:
+            # Not what is behind it: of some it is a secret.
+            option = str(word).partition("=")[0]
+            raise _wrong(f"{at}.arguments[{number}]", "an option that the declaration does not answer for", option)
         if not str(word).isprintable():
             raise _wrong(f"{at}.arguments[{number}]", "a word of one line", word)
-        if str(word).partition("=")[0] in _OWN:
-            raise _wrong(f"{at}.arguments[{number}]", "an option that the declaration does not answer for", word)
         words.append(str(word))
     return words
 

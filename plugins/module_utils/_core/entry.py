@@ -29,7 +29,7 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
     refusal,
 )
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Plan, Step, one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import Redactor
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import LEAST_SECRET, Redactor
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import (
     HostReader,
     HostWriter,
@@ -64,12 +64,17 @@ class ExactOptions:
 
     argument_spec: dict[str, Any]
     params: dict[str, Any]
+    no_log_values: set[str]
     validation_result: Any = None
 
     def _load_params(self) -> None:
         cast(Any, super())._load_params()
         # As it was written: of text in the place of a mapping Ansible makes nothing, and of that no error.
         self._given = {name: value for name, value in self.params.items() if not name.startswith("_ansible_")}
+        # Ansible knows those that have an option of their own. It shows what it was given with -vvv, and writes it into
+        # the log of the node before the module can refuse it.
+        found = inputs.secrets(self.argument_spec, self._given)
+        self.no_log_values.update(text for text in found if len(text.strip()) >= LEAST_SECRET)
 
     def fail_json(self, msg: str, **result: Any) -> None:
         refused = "error" not in result and self.validation_result and self.validation_result.error_messages

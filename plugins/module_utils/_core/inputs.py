@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Problem
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import called, texts
 
 # What Ansible takes for a truth value; -e name=value makes text of everything.
 FLAGS = frozenset(("yes", "no", "on", "off", "true", "false", "y", "n", "t", "f", "1", "0"))
@@ -55,25 +56,25 @@ def misfits(
 
 
 def secrets(options: Mapping[str, Mapping[str, object]], given: Mapping[str, object]) -> Iterator[str]:
-    """Every text in an option that must not be logged, also where the shape around it is wrong."""
+    """Every text in an option that must not be logged, also where the shape around it is wrong.
+
+    And what is called a secret where none belongs: it is refused, and nobody is to read it in the refusal.
+    """
+    for name, value in given.items():
+        if name not in options:
+            yield from texts(list(called(name, value)))
     for name, option in options.items():
         value, nested = given.get(name), option.get("options")
         if option.get("no_log"):
-            yield from _texts(value)
+            yield from texts(value)
         elif isinstance(nested, Mapping):
             for item in value if isinstance(value, (list, tuple)) else (value,):
                 if isinstance(item, Mapping):
                     yield from secrets(nested, item)
                 elif any(inner.get("no_log") for inner in nested.values()):
-                    yield from _texts(item)
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (Mapping, list, tuple)):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(item)
+                    yield from texts(item)
+        elif option.get("no_log") is None:
+            yield from texts(list(called("", value)))
 
 
 def value_misfits(option: Mapping[str, object], value: object, at: str) -> Iterator[Problem]:

@@ -7,10 +7,37 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
-HIDDEN = "<secret>"
+HIDDEN, LEAST_SECRET = "<secret>", 4
+# Under which somebody writes a secret where none is asked for. Not every token: models have names for theirs.
+NAMED = re.compile(
+    r"token$|(?:.*[_-])?(?:(?:hf|hub|auth|access|api|bearer|refresh)[_-]?token|secret|password|passwd|passphrase|"
+    r"credentials?|api[_-]?key|(?:access|private|secret)[_-]key)(?:[_-].*)?$",
+    re.IGNORECASE,
+)
+
+
+def called(name: object, value: object) -> Iterator[object]:
+    """Every value of a nesting whose name calls it a secret."""
+    if NAMED.match(str(name)):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner, one in value.items():
+            yield from called(inner, one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from called("", one)
+
+
+def texts(value: object) -> Iterator[str]:
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield str(value)
+    elif isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from texts(item)
 
 
 class Redactor:
@@ -25,7 +52,7 @@ class Redactor:
         # Tools quote what they do not like, and so do Python and JSON.
         lines |= {form for part in lines for form in (repr(part)[1:-1], json.dumps(part)[1:-1], shlex.quote(part))}
         # Longest first, so that a secret that contains another one is replaced whole.
-        self._secrets = sorted((s for s in lines if len(s.strip()) >= 4), key=len, reverse=True)
+        self._secrets = sorted((s for s in lines if len(s.strip()) >= LEAST_SECRET), key=len, reverse=True)
 
     def text(self, value: str) -> str:
         for secret in self._secrets:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, Problem
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import called
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.tls import CLIENT
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._memory import parse as memory
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm import beside
@@ -20,7 +21,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.model import 
     MEMORY,
     MOST_BATCHED_TOKENS,
     NOT_HERE,
-    SECRET,
     TAKEN,
     TLS,
     WORDS,
@@ -29,6 +29,8 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._vllm.model import 
 )
 
 _LINE = re.compile(r"[^\x00-\x1f]+")
+# In an address.
+_PASSWORD = re.compile(r"://[^/@\s\"]*:[^/@\s\"]*@")
 WHY = "vLLM would refuse it after the engine that serves now was stopped"
 SHORT = "it comes out of the one memory and is in no figure, and what goes beyond that freezes the machine"
 _MAP_OF = {
@@ -198,9 +200,10 @@ def _of_option(name: str, value: object, options: Options, release: str, at: str
     place, by_word = f"{at}.{TAKEN.get(name, f'options.{name}')}", name in TAKEN
     again = f"{at}.options.{name}"
     option = options.get(name)
-    if name in SECRET:
+    if list(called(name, value)) or _PASSWORD.search(json.dumps(value, default=str)):
         why = "everybody on the machine can read a command line"
-        yield _problem(again, "no secret on a command line", "one", "declare it as a credential (api_key)", why)
+        fix = f"declare {at}.api_key, which becomes a credential; keep any other in a file that the program reads"
+        yield _problem(again, "no secret on a command line", "one, not shown", fix, why)
     elif name in NOT_HERE:
         fix = "declare this node's engine; several nodes are started by the launcher vllm-node"
         yield _problem(again, "an option of one engine on one node", name, fix)

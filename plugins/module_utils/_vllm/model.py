@@ -81,7 +81,6 @@ NOT_HERE = (
     "config", "headless", "nnodes", "node-rank", "master-addr", "master-port", "distributed-executor-backend", "grpc",
     "uds", "data-parallel-size", "data-parallel-size-local", "pipeline-parallel-size",
 )  # fmt: skip
-SECRET = ("api-key", "hf-token")
 # Of a preset itself; all else in it is of the engine.
 ABOUT = ("about", "source", "repository", "sparks")
 # What follows from ``options`` (beside.py) nobody says.

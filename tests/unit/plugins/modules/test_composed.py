@@ -120,6 +120,32 @@ def test_options_that_do_not_fit_show_no_secret(name, given, capsys) -> None:
     assert json.loads(out)["error"]["kind"] == "input" and "hunter22" not in out
 
 
+# Where nobody asks for a secret, and somebody writes one.
+STRAYS: list[tuple[str, dict[str, Any]]] = [
+    ("vllm", {"options": {"api-key": "hunter22"}}),
+    ("vllm", {"options": {"hf_token": 22334455}}),
+    ("vllm", {"options": {"kv_transfer_config": {"kv_connector_extra_config": [{"redis_password": "hunter22"}]}}}),
+    ("llama_cpp", {"options": {"api_key": "hunter22"}}),
+    ("llama_cpp", {"api_token": "hunter22"}),
+]
+
+
+@pytest.mark.parametrize(("name", "more"), STRAYS)
+def test_a_secret_in_the_wrong_place_is_in_no_result_and_no_log(name, more, capsys, monkeypatch) -> None:
+    """Before a module can refuse anything Ansible writes into the log of the node what it was called with."""
+    logged: list[str] = []
+    monkeypatch.setattr(basic.AnsibleModule, "log", lambda _self, msg, log_args=None: logged.append(f"{msg}{log_args}"))
+    known = dict.fromkeys(("kv-transfer-config", "api-key", "hf-token"), "value")
+    engine = {**GIVEN[name]["engines"][0], "process_gib": 5, **more}
+    others = {"options": {**GIVEN[name]["options"], **known}} if name == "vllm" else {}
+    result = run(name, capsys, engines=[engine], **others)
+    assert result["failed"] is True and result["error"]["kind"] == "input"
+    out = json.dumps(result) + "".join(logged)
+    assert "hunter22" not in out and "22334455" not in out
+    # vllm takes options, so it is its own code that refuses them, after the call was logged.
+    assert bool(logged) is (name == "vllm")
+
+
 def test_the_archive_is_in_no_result(capsys: pytest.CaptureFixture[str]) -> None:
     result = run("launchers", capsys)
     assert GIVEN["launchers"]["suite"][:40] not in json.dumps(result)

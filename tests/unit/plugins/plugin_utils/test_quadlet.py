@@ -106,7 +106,8 @@ def test_words_for_the_server_reach_it_as_they_are() -> None:
         ({"devices": ["gpu"]}, "workers[0].devices[0]"),
         ({"devices": ["/dev/../etc"]}, "workers[0].devices[0]"),
         ({"arguments": ["--host", "0.0.0.0"]}, "workers[0].arguments[0]"),
-        ({"arguments": ["--api-key=x"]}, "workers[0].arguments[0]"),
+        ({"arguments": ["--hf-token", "hunter22"]}, "workers[0].arguments[0]: an option that the declaration"),
+        ({"arguments": ["--api-key=hunter22\n"]}, "Found: '--api-key'."),
         ({"arguments": [None]}, "workers[0].arguments[0]: text or a number"),
         ({"arguments": ["-n", "a\0"]}, "workers[0].arguments[1]: a word of one line"),
         ({"projector": "/other/a.gguf"}, "workers[0].projector: a file of another name"),
@@ -116,6 +117,7 @@ def test_words_for_the_server_reach_it_as_they_are() -> None:
 def test_what_cannot_be_is_refused_by_its_place(changes: dict[str, object], said: str) -> None:
     with pytest.raises(InputError) as caught:
         one(**changes)
+    assert "hunter22" not in str(caught.value)
     assert said in str(caught.value)
 
 

@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.inputs import (
     misfits,
     plain_path,
+    secrets,
     shown,
     value_misfits,
 )
@@ -112,3 +113,20 @@ def test_a_path_that_could_be_read_in_two_ways_is_none(text):
 @pytest.mark.parametrize("text", ["/x", "/x/.y", "/x y/ä", "/x/...", "/etc/systemd/system/x@1.service"])
 def test_a_path_written_in_one_way_is_plain(text):
     assert plain_path(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"secrets": {"a": "one", "b": ["two"]}}, ["one", "two"]),
+        ({"api_key": "one"}, ["one"]),
+        ({"texts": {"deep": [{"hf-token": 12345, "password_file": "/x", "n": 1}]}}, ["12345", "/x"]),
+        ({"names": [{"Authorization": "x", "access_token": "y"}]}, ["y"]),
+        # Documented as none, and words of models.
+        ({"path": {"token": "x"}}, []),
+        ({"texts": {"bos_token": "<s>", "max_tokens": "9", "tokenizer": "x", "key": "/etc/key.pem"}}, []),
+    ],
+)
+def test_a_secret_is_known_by_its_option_or_where_there_is_none_by_its_name(given: Any, found: list[str]) -> None:
+    spec = {**SPEC, "texts": {"type": "dict"}, "path": {"type": "dict", "no_log": False}}
+    assert list(secrets(spec, given)) == found

@@ -105,7 +105,13 @@ def test_a_batch_is_bounded_where_nobody_says_so() -> None:
         ({"options": {"max_model_len": 5}}, "it as context"),
         ({"options": {"gpu-memory-utilization": 0.9}}, "it as kv_cache_gib"),
         ({"options": {"block-size": 16, "block_size": 16}}, "it with - and with _"),
-        ({"options": {"api-key": "hunter2"}}, "as a credential"),
+        ({"options": {"api-key": "hunter2"}}, "becomes a credential"),
+        ({"options": {"hf_token": 12345}}, "no secret on a command line"),
+        (
+            {"options": {"kv_transfer_config": {"extra": [{"redis_password": "hunter2"}]}}},
+            "no secret on a command line",
+        ),
+        ({"options": {"otlp-traces-endpoint": "http://me:hunter2@otlp:4317"}}, "no secret on a command line"),
         ({"options": {"nnodes": 2}}, "vllm-node"),
         ({"options": {"data_parallel_size": 2}}, "one engine on one node"),
         ({"options": {"uds": "/run/vllm.sock"}}, "one engine on one node"),
@@ -126,8 +132,18 @@ def test_what_vllm_would_refuse_is_refused_before(more: dict[str, object], said:
         argv(**more)
 
 
-def test_a_secret_is_not_shown_by_its_refusal() -> None:
-    assert "hunter2" not in "".join(refused(options={"api-key": "hunter2"}))
+@pytest.mark.parametrize(
+    "given",
+    [{"api-key": "hunter2"}, {"enable-lora": {"password": "hunter2"}}, {"otlp-traces-endpoint": "http://me:hunter2@o"}],
+)
+def test_a_secret_is_not_shown_by_its_refusal(given: dict[str, object]) -> None:
+    said = refused(options=given, process_gib=5)
+    assert said and "hunter2" not in "".join(said)
+
+
+def test_what_is_of_a_model_and_called_a_token_is_no_secret() -> None:
+    told = {"hf_overrides": {"image_token": "<image>", "bos_token_id": 1}, "max_logprobs": 3}
+    assert not refused(options=told)
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
