@@ -276,6 +276,34 @@ def test_who_masked_it_is_asked_for_its_name_and_nothing_fails_until_then(llama)
     assert llama.drifted(SWARM) == set()
 
 
+def test_one_that_ends_again_and_again_is_told_by_what_it_ended_with(llama):
+    machine = llama.machine
+    # Between two starts.
+    instead(machine, "ExecStart=", "ExecStart=/usr/bin/false", "RestartSec=1h", "RestartSteps=0")
+    machine.run("systemctl", "restart", UNIT, check=False)
+    state, why, _named = told(llama)
+    assert state == "drifted" and "ended (exit code 1), and waits to be started again" in why
+    # Six starts in an hour are enough.
+    instead(machine, "ExecStart=", "ExecStart=/usr/bin/false", "RestartSec=10ms", "RestartSteps=0")
+    machine.run("systemctl", "restart", UNIT, check=False)
+    launched.wait_until(lambda: shown(machine, "ActiveState") == "failed", "systemd gives up")
+    state, why, _named = told(llama)
+    assert state == "drifted" and "failed (exit code 1); systemd gave up after it was started again" in why
+    # A run starts it all the same, with what is declared.
+    machine.run("rm", OVERRIDE)
+    machine.run("systemctl", "daemon-reload")
+    assert llama.run(SWARM).assert_ok().changed and llama.answers()
+    # What does not mend itself is not tried again: the launcher says so by its exit code.
+    instead(machine, "ExecStart=", f"ExecStart={launched.FOLDER}/llama-serve /srv/tiny/4/model.gguf --port {PORT}")
+    machine.run("systemctl", "restart", UNIT, check=False)
+    assert (shown(machine, "ExecMainStatus"), shown(machine, "NRestarts")) == ("78", "0")
+    state, why, _named = told(llama)
+    assert state == "drifted" and "refused to start (exit code 78) and is not tried again" in why
+    machine.run("rm", OVERRIDE)
+    machine.run("systemctl", "daemon-reload")
+    assert llama.run(SWARM).assert_ok().changed and llama.drifted(SWARM) == set()
+
+
 @pytest.mark.parametrize(
     ("change", "said", "stopped"),
     [

@@ -245,6 +245,21 @@ def test_all_of_a_killed_engine_goes_and_it_comes_back_by_itself(site):
     site.machine.shell(f"kill -9 $(systemctl show -P MainPID {UNIT})")
     site.machine.shell(f"for n in $(seq 30); do sleep 1; systemctl is-active -q {UNIT} && exit; done; exit 1")
     assert serves(site.machine)
+    assert site.machine.run("systemctl", "show", "-P", "NRestarts", UNIT).strip() == "1"
+
+
+def test_what_its_launcher_refuses_is_not_tried_again_and_told_so(site):
+    spare = {**ENGINE, "name": "spare", "port": 8004, "model": f"{MODEL}/absent"}
+    done = site.run(ENGINE, spare)
+    assert done.rc and "absent/config.json" in done.stdout
+    names = ("ActiveState", "ExecMainStatus", "NRestarts")
+    shown = [site.machine.run("systemctl", "show", "-P", name, "vllm@spare.service").strip() for name in names]
+    assert shown == ["failed", "78", "0"]
+    found = site.controls(ENGINE, spare)["vllm/answers"]
+    assert found["state"] == "drifted"
+    assert "vllm@spare.service refused to start (exit code 78) and is not tried again" in found["reason"]
+    site.run(ENGINE).assert_ok()
+    assert site.drifted(ENGINE) == set()
 
 
 def test_an_engine_that_is_declared_no_more_is_removed(site):
