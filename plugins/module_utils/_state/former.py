@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
@@ -37,11 +37,26 @@ def path_of(role: str) -> str:
     return f"{FOLDER}/{role}.json"
 
 
-def keep(reader: Reader, writer: Writer, role: str, running: Mapping[str, Iterable[str]]) -> None:
-    """``running``: unit → files with which it runs now. What is kept of other units stays."""
+def keep(
+    reader: Reader,
+    writer: Writer,
+    role: str,
+    running: Mapping[str, Iterable[str]],
+    declared: Callable[[str], Collection[str]],
+) -> None:
+    """``running``: unit → files with which it runs now. ``declared``: those of a unit that may come back.
+
+    What is kept of other units stays: they may be skipped this time. Not what is declared no more and gone: an old key
+    has no use, and would be a secret that nobody knows is there.
+    """
     known = _read(reader, role)
-    units = {**known, **{unit: _look(reader, paths) for unit, paths in running.items()}}
+    units = {unit: _kept(reader, files, declared(unit)) for unit, files in known.items()}
+    units |= {unit: _look(reader, paths) for unit, paths in running.items()}
+    units = {unit: files for unit, files in units.items() if files}
     if units == known:
+        return
+    if not units:
+        writer.remove(path_of(role))
         return
     told = {
         "schema": SCHEMA,
@@ -67,6 +82,20 @@ def bring_back(reader: Reader, writer: Writer, role: str, unit: str, paths: Iter
         else:
             writer.write(path, file.content, mode=file.mode, uid=file.uid, gid=file.gid)
     return tuple(changed)
+
+
+def _kept(reader: Reader, files: Mapping[str, Former], declared: Collection[str]) -> dict[str, Former]:
+    left = {path: file for path, file in files.items() if path in declared or _is_there(reader, path)}
+    # One that has lost a file and is not declared was ended; the template that it shares with others stays.
+    ended = not declared and any(file.content is not None and path not in left for path, file in files.items())
+    return {} if ended else left
+
+
+def _is_there(reader: Reader, path: str) -> bool:
+    try:
+        return reader.stat(path) is not None
+    except Unreadable:
+        return True
 
 
 def _look(reader: Reader, paths: Iterable[str]) -> dict[str, Former]:

@@ -172,7 +172,7 @@ def remember(reader: Reader, writer: Writer, units: Units) -> None:
             notes[name] = started.Note(invocation, seen.started.known(paths))
         if found.active == "active" and not owing and units.undoable(name):
             running[name] = units.undoable(name)
-    former.keep(reader, writer, units.role, running)
+    former.keep(reader, writer, units.role, running, units.undoable)
     started.write(reader, writer, units.role, seen.started.notes, notes)
 
 

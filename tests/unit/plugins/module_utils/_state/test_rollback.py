@@ -94,7 +94,7 @@ def test_a_check_promises_the_change_and_keeps_nothing():
 
 def test_without_rollback_the_new_files_stay_and_the_error_is_that_of_the_start():
     node = serving(rollback=False)
-    assert KEPT not in node.files
+    assert KEPT not in node.files, node.files[KEPT].text
     assert fails(node, control("[Service]\nA=BAD\n", rollback=False)).problem.key == "units.failed"
     assert node.read(DROPIN) == "[Service]\nA=BAD\n"
 
@@ -165,6 +165,36 @@ def test_what_is_kept_is_for_root_alone_and_not_believed_where_others_can_write(
     assert node.files[former.FOLDER].mode == 0o700 and node.files[KEPT].mode == 0o600
     node.files[former.FOLDER].uid = 1000
     assert fails(node, control("[Service]\nA=BAD\n")).problem.key == "units.failed"
+
+
+def test_what_is_declared_no_more_and_gone_is_not_kept():
+    """The key of an engine that was removed would stay on the node, where nobody looks for it."""
+    node = serving()
+    assert "one" in node.files[KEPT].text and "A=1" in node.files[KEPT].text
+    # Skipped, or left to somebody: what is there may come back.
+    apply(node, {"id": "demo/engine"})
+    assert "one" in node.files[KEPT].text
+    # The template is that of all engines, and stays.
+    node.files.pop(DROPIN)
+    apply(node, {"id": "demo/engine"})
+    assert KEPT not in node.files and node.read(KEY) == "one\n"
+
+
+def test_a_key_that_a_stopped_unit_had_is_not_kept():
+    node = serving()
+    node.units[NAME] |= {"ActiveState": "inactive"}
+    stopped = control("[Service]\nA=1\n", active=False, restart_on=[])
+    stopped["files"] = []
+    node.files.pop(KEY)
+    apply(node, stopped)
+    assert "one" not in node.files[KEPT].text and "A=1" in node.files[KEPT].text
+
+
+def test_a_file_that_somebody_took_away_comes_back_as_it_was():
+    node = serving()
+    node.files.pop(KEY)
+    fails(node, control("[Service]\nA=BAD\n", key="two"))
+    assert node.read(KEY) == "one\n" and node.read(DROPIN) == "[Service]\nA=1\n"
 
 
 @pytest.mark.parametrize(
