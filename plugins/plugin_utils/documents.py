@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +71,26 @@ def refusals(
 def _refusals(folder: Path, host: Variables, loader: DataLoader, templar: Templar) -> Iterator[Problem | Unjudged]:
     """What cannot be computed before the role runs is left to its own call, by name."""
     there = environment(folder, host, loader, templar)
-    for task in _read(folder / "tasks", loader) or ():
-        for ensuring in (one for name, one in SUBJECTS.items() if f"{NAMESPACE}{name}" in task):
-            try:
-                options = there.template({**task[f"{NAMESPACE}{ensuring.module}"], **ensuring.made})
-            except AnsibleError as error:
-                yield unjudged(folder.name, "the call", error)
-                continue
-            yield from _judged(ensuring, options)
+    for module, arguments in _calls(_read(folder / "tasks", loader) or ()).items():
+        try:
+            options = there.template({**arguments, **SUBJECTS[module].made})
+        except AnsibleError as error:
+            yield unjudged(folder.name, "the call", error)
+            continue
+        yield from _judged(SUBJECTS[module], options)
+
+
+def _calls(tasks: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Each module that ensures something, with what its first call gives it: a later one asks for the same again."""
+    found: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        given = {**(defaults or {}), **task.get("module_defaults", {})}
+        for module in SUBJECTS:
+            name = f"{NAMESPACE}{module}"
+            if name in task:
+                found.setdefault(module, {**given.get(name, {}), **(task[name] or {})})
+        found = {**_calls(task.get("block", ()), given), **found}
+    return found
 
 
 def environment(folder: Path, host: Variables, loader: DataLoader, templar: Templar) -> Templar:

@@ -334,10 +334,11 @@ def _dispatch(options: argparse.Namespace) -> int:
                 print(f"{node.name} {node.address} {node.flavour}")
         case "exec" | "ssh":
             words = options.words[1:] if options.words[:1] == ["--"] else options.words
+            inside = container(get(options.name))
+            if options.command == "ssh":
+                return subprocess.run([*ssh(options.name), *words]).returncode
             terminal = ["-t"] if sys.stdin.isatty() else []
-            get(options.name)
-            command = podman(["exec", "-i", *terminal, container(get(options.name)), *words])
-            return subprocess.run(command if options.command == "exec" else [*ssh(options.name), *words]).returncode
+            return subprocess.run(podman(["exec", "-i", *terminal, inside, *words])).returncode
     return 0
 
 

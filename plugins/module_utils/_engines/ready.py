@@ -34,8 +34,8 @@ WAITS = frozenset(("refused", "cut", "no_answer", "no_connection", "busy"))
 # How long between two questions: a small part of the time that the load has taken, so that a small model is not kept
 # waiting and a large one is not disturbed.
 PART, SHORTEST, EVERY = 0.1, 0.02, 0.5
-# One token of a model that has loaded; the first one may compile kernels, and has the rest of the time.
-DRAIN_SECONDS = 5.0
+# For one who is asked how many requests it has.
+METRICS_SECONDS = 5.0
 
 
 def main(name: str, words: Sequence[str], caller: Mapping[str, str]) -> int:
@@ -106,7 +106,7 @@ def _drain(endpoint: Endpoint, seconds: float) -> int:
     end = time.monotonic() + seconds
     try:
         while True:
-            busy = client.under_way(replace(endpoint, seconds=DRAIN_SECONDS))
+            busy = client.under_way(replace(endpoint, seconds=METRICS_SECONDS))
             if not busy or time.monotonic() >= end:
                 break
             time.sleep(EVERY)

@@ -17,7 +17,11 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.redact import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines import given, states, texts
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.model import CREDENTIALS, Engine, Program
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.ready import QUESTION, fingerprint
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.ready import (
+    METRICS_SECONDS,
+    QUESTION,
+    fingerprint,
+)
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference import client, faults
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference.model import Endpoint, Fault, Unusable
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.compose import Composed, Look
@@ -32,7 +36,6 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import
 
 # One token of a model that has loaded: who waits longer for it has no service.
 ANSWER_SECONDS = 15.0
-METRICS_SECONDS = 5.0
 NONE = "no engine is declared"
 
 

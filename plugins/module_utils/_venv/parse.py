@@ -102,7 +102,7 @@ def declaration(params: Mapping[str, Any]) -> Declaration:
         confirmed=frozenset(params["confirm"]),
     )
     if unknown := found.skipped - set(CONTROLS):
-        raise _wrong("skip_controls", f"ids of controls: {', '.join(CONTROLS)}", ", ".join(sorted(unknown)))
+        raise _wrong("skip_controls", f"ids of controls: {', '.join(CONTROLS)}", ", ".join(map(repr, sorted(unknown))))
     for stage in found.stages:
         for assertion in stage.assertions:
             if lock.canonical(assertion.distribution) not in found.pins:
@@ -228,5 +228,5 @@ def _wrong(option: str, wanted: str, found: str) -> InputError:
         wanted=f"{option}: {wanted}",
         found=found,
         why="nothing is looked at or changed with a declaration that cannot be what was meant",
-        fix=f"correct {option}; the documentation of vllm_venv shows an example",
+        fix=f"correct vllm_venv_{option}; the documentation of vllm_venv shows an example",
     )

@@ -53,6 +53,11 @@ JUDGED = {
         "skip_controls[0]: ",
         "which is in launchers_skip_controls, at",
     ),
+    "block": (
+        "kernel_tuning_watchdog_seconds: 99999",
+        "watchdog_seconds: 0 (off) to 600",
+        "which is in kernel_tuning_watchdog_seconds, at",
+    ),
     "name": ("vllm_venv_name: a b", "name: ", "'a b' on name, which is in vllm_venv_name, at"),
     "port": (
         "launchers_launchers: [llama-serve]\nspark_ports: {own: {ports: [8000-8100], bind: any, reason: x}}",

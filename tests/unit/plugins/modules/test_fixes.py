@@ -20,7 +20,8 @@ VARIABLES = {
     for name, path in ROLES.items()
 }
 # How messages name a variable, and not a file, a function or a key.
-NAMED = re.compile(rf"\b(?:as|by|correct|declare|give|in|lower|name|no|set) ((?:{'|'.join(ROLES)})_[a-z_]+)\b(?![./])")
+BEFORE = "as|by|correct|declare|give|in|lower|name|no|set"
+NAMED = re.compile(rf"\b(?:{BEFORE}) ((?:{'|'.join(ROLES)})_[a-z_]*[a-z])(?![\w./])")
 MODEL = {"name": "a", "repository": "a/b", "revision": "0" * 40, "licence": "mit", "gated": False, "quantisation": ""}
 FILE = {"path": "config.json", "size": 1, "sha256": "0" * 64}
 TIER = {"name": "scratch", "path": "", "owner": "", "mode": "0750", "mounted": None, "file_systems": [], "free_gib": 1}

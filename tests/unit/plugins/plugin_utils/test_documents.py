@@ -67,6 +67,16 @@ def test_what_only_the_call_of_a_role_would_refuse(tmp_path, text, wanted, found
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_the_call_of_every_role_is_found(role):
+    """One that preflight passed over would be refused after the roles before it were applied."""
+    path = variables.ROOT / "roles" / role / "tasks" / "main.yml"
+    made = {name for name in documents.SUBJECTS if f"nusy.dgx_spark.{name}:" in path.read_text("utf-8")}
+    calls = documents._calls(DataLoader().load_from_file(str(path)))
+    assert set(calls) == made and all("skip_controls" in arguments for arguments in calls.values())
+    assert made or role == "probe"  # which looks, and ensures nothing
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_no_role_is_refused_as_it_is_shipped(role, tmp_path):
     words = {name for name in variables.options(variables.ROOT / "roles" / role) if name.endswith("_confirm")}
     assert refused(tmp_path, "".join(f"{name}: []\n" for name in words)) == []
