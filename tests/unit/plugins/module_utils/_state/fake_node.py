@@ -351,11 +351,13 @@ class FakeNode:
             if member and member not in self.groups:
                 return 6, "", f"useradd: group '{member}' does not exist\n"
         self.effect(f"useradd {name}")
-        if group is None:
+        if "--user-group" in args:
             self.groups[name] = [980 - len(self.groups), []]
+            group = name
         self.users[name] = [
             int(_option(args, "--uid") or 980 - len(self.users)),
-            self.groups[group or name][0],
+            # Where login.defs says so, a group of its own would come by itself.
+            self.groups[group][0] if group else 100,
             _option(args, "--comment") or "",
             _option(args, "--home-dir") or f"/home/{name}",
             _option(args, "--shell") or "/bin/sh",

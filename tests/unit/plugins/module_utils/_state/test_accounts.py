@@ -96,8 +96,12 @@ def test_a_new_user_joins_a_group_of_its_name_that_is_there(node, declared):
 
 def test_a_new_user_brings_its_group_along(node):
     owned = {"id": "demo/home", "directories": [{"path": "/opt/vllm", "owner": "vllm", "group": "vllm"}]}
-    plan = subject({"id": "demo/user", "users": [{"name": "vllm"}]}, owned).plan(node)
+    ensured = subject({"id": "demo/user", "users": [{"name": "vllm"}]}, owned)
+    plan = ensured.plan(node)
     assert plan.assumptions == () and plan.controls[1].reason == ""
+    node.put("/opt", kind="directory", mode=0o755)
+    converge(ensured, plan, node, node)
+    assert node.users["vllm"][1] == node.groups["vllm"][0] == node.files["/opt/vllm"].gid
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,12 @@ def test_what_was_not_declared_of_fstab_stays_as_it_is(node, before, after):
     assert states(subject(declare()).plan(node)) == {"demo/m": "in_sync"}
 
 
+def test_a_new_fstab_can_be_read_by_all(node):
+    del node.files["/etc/fstab"]
+    apply(node, {"id": "demo/m", "mounts": [{"path": AT, "source": "tmpfs", "fstype": "tmpfs"}]})
+    assert node.files["/etc/fstab"].mode == 0o644
+
+
 def test_a_line_of_fstab_for_something_else_waits_for_the_path(node):
     line = f"UUID=cccc-dddd {AT} ext4 defaults 0 0"
     node.put("/etc/fstab", f"{line}\n")
