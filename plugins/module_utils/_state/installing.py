@@ -54,8 +54,10 @@ def repair_dpkg(step: Step, _reader: Reader, writer: Writer) -> None:
         _check(writer.run(argv, timeout=INSTALL_SECONDS, env=ENVIRONMENT), f"unpack {' '.join(again)} again")
 
 
-def refresh_lists(_step: Step, _reader: Reader, writer: Writer) -> None:
-    _check(_in_turn([APT_GET, "update"], writer, timeout=900.0), "refresh the package lists")
+def refresh_lists(_step: Step, _reader: Reader, writer: Writer, *, whole: bool = False) -> None:
+    """whole: a source that does not answer is an error. By itself apt-get only warns, and keeps the lists it had."""
+    strictly = ("-o", "APT::Update::Error-Mode=any") if whole else ()
+    _check(_in_turn([APT_GET, *strictly, "update"], writer, timeout=900.0), "refresh the package lists")
 
 
 def install_packages(

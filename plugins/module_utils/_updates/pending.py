@@ -7,6 +7,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -40,8 +41,13 @@ BRINGS = (
 INSTALLS = re.compile(r"^Inst (\S+) (?:\[([^\]]*)\] )?\((\S+) ([^\[)]*)", re.MULTILINE)
 KEPT_BACK = re.compile(r"^The following packages have been kept back:\n((?:  .*\n)+)", re.MULTILINE)
 LISTS = "/var/lib/apt/lists"
-# The first is written by update-notifier and apt's own timer; in the second apt works at every refresh.
-STAMPS = ("/var/lib/apt/periodic/update-success-stamp", f"{LISTS}/partial")
+# update-notifier leaves the first after a refresh that brought something, and so does a run of this role. The second
+# changes when a list comes. In partial below it apt works at every refresh, also one at which no server answered, and
+# such a refresh ends with 0: neither says anything.
+SUCCESS = "/var/lib/apt/periodic/update-success-stamp"
+STAMPS = (SUCCESS, LISTS)
+# A clock that was ahead has dated lists that would look fresh for years. Clocks that are kept differ by less.
+CLOCK_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Upgrade:
 
 @dataclass(frozen=True)
 class Pending:
-    """refreshed: when the package lists were (seconds since the epoch); 0: never.
+    """refreshed: when the package lists were (seconds since the epoch); 0: never, or nobody knows.
 
     removes: packages that the upgrade would take away or make older. bad: package → why the version that it would
     bring is known to be bad. kept: left as they are, by a hold or for want of what they need. held: those that a hold
@@ -119,9 +125,15 @@ def observe(reader: Reader, rows: Sequence[Row]) -> Pending | Unknown:
     except Unreadable as error:
         return Unknown(str(error))
     found = simulate(reader, rows)
-    return replace(
-        found, held=_held(found, reader), refreshed=max((stamp.written for stamp in stamps if stamp), default=0.0)
-    )
+    latest = time.time() + CLOCK_SECONDS
+    written = [stamp.written for stamp in stamps if stamp and stamp.written <= latest]
+    return replace(found, held=_held(found, reader), refreshed=max(written, default=0.0))
+
+
+def refresh(step: Step, reader: Reader, writer: Writer) -> None:
+    """All lists or none that count: of a kernel and its modules one could come from a source that did not answer."""
+    installing.refresh_lists(step, reader, writer, whole=True)
+    writer.run(["/usr/bin/touch", SUCCESS])
 
 
 def upgrade(step: Step, reader: Reader, writer: Writer, *, confirmed: Sequence[str], rows: Sequence[Row]) -> None:

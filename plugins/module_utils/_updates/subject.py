@@ -168,7 +168,7 @@ def examined(wish: Wish, reader: Reader) -> Look:
         left_out[IMAGES] = "not asked for: no scans of images are given (updates_images)"
     actions: dict[str, Action] = {
         "repair_dpkg": installing.repair_dpkg,
-        "refresh_lists": installing.refresh_lists,
+        "refresh_lists": pending.refresh,
         "upgrade_packages": partial(pending.upgrade, confirmed=tuple(wish.confirmed), rows=wish.rows),
         "flash": flash,
     }
@@ -197,7 +197,7 @@ def _lists(wish: Wish, found: pending.Pending) -> Assertion:
 
 def _age(found: pending.Pending) -> str:
     if not found.refreshed:
-        return "there are no package lists"
+        return "there are no package lists, or the clock was ahead when they came"
     return f"the package lists are of {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(found.refreshed))}"
 
 

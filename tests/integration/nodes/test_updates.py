@@ -245,7 +245,7 @@ DAMAGE = {
     "security": f"echo '{SECURITY.source}' > /etc/apt/sources.list.d/security.list; apt-get update -q",
     "firmware": "echo 1 > /srv/firmware",
     "ota_level": "echo 3.0 > /srv/level",
-    "lists": "touch -d '-3 days' /var/lib/apt/lists/partial; rm -f /var/lib/apt/periodic/update-success-stamp",
+    "lists": "touch -d '-3 days' /var/lib/apt/lists; rm -f /var/lib/apt/periodic/update-success-stamp",
 }
 
 
@@ -265,3 +265,19 @@ def test_what_is_behind_in_another_way_is_named_and_made(adopted, tmp_path):
         assert (version(adopted), adopted.read("/srv/firmware")) == ("3.0", "2\n")
     finally:
         SECURITY.remove()
+
+
+def test_a_refresh_that_no_server_answered_is_none(adopted, tmp_path):
+    """By itself apt-get ends with 0 then, and nothing would ever be pending on a node that lost its mirror."""
+    gone = "/etc/apt/sources.list.d/gone.list"
+    adopted.write(gone, "deb [trusted=yes] http://127.0.0.1:1/ ./\n")
+    adopted.shell(f"{DAMAGE['lists']}; apt-get update -q")
+    found = looked_at(adopted, tmp_path, check=True)
+    assert (found["drifted"], found["unknown"]) == ({"lists"}, {"security", "packages"})
+    extra = {"updates_confirm": [adopted.name]}
+    done = testing.ansible_playbook(ROLE, [adopted], tmp_path, extra=extra)
+    (entry,) = done.of(action="updates")
+    assert done.rc != 0 and "Unable to connect" in entry["result"]["error"]["found"]
+    adopted.run("rm", gone)
+    looked_at(adopted, tmp_path, check=False, **extra)
+    assert looked_at(adopted, tmp_path, check=True).keys() == {"in_sync", "not_selected"}

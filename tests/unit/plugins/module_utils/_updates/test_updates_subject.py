@@ -30,7 +30,7 @@ GUID = "c3cccaf0-9a3e-4ee2-992e-9f0cf9b55fa0"
 class Node(FakeNode):
     """pending: name → (before, after); coming: what fresh lists add to it. gone: what the upgrade would remove.
 
-    held: pending, but for a hold. stuck: kept back for want of what it needs.
+    held: pending, but for a hold. stuck: kept back for want of what it needs. silent: a source does not answer.
     """
 
     pending: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -38,6 +38,7 @@ class Node(FakeNode):
     gone: tuple[str, ...] = ()
     held: dict[str, tuple[str, str]] = field(default_factory=dict)
     stuck: tuple[str, ...] = ()
+    silent: bool = False
     audit: str = ""
     ota: str = ""
     devices: list[dict] = field(default_factory=list)
@@ -50,14 +51,24 @@ class Node(FakeNode):
         self.refreshed(0)
 
     def refreshed(self, hours_ago: float) -> None:
+        """A list came then, and apt works in partial at every attempt."""
+        self._dated("/var/lib/apt/lists", hours_ago)
+        self._dated("/var/lib/apt/lists/partial", 0)
+
+    def _dated(self, path: str, hours_ago: float) -> None:
         now = time.time() - hours_ago * 3600
-        self.files["/var/lib/apt/lists/partial"] = Entry("directory", 0o700, written=now, changed=now)
+        self.files[path] = Entry("directory", 0o755, written=now, changed=now)
+
+    def tool_touch(self, args):
+        self._dated(args[0], 0)
+        return 0, "", ""
 
     def tool_apt_get(self, args):
         if "update" in args:
             self.effect("apt-get update")
+            if self.silent and "APT::Update::Error-Mode=any" in args:
+                return 100, "", "E: Failed to fetch http://mirror/InRelease  Unable to connect"
             self.pending |= self.coming
-            self.refreshed(0)
             return 0, "", ""
         if "--simulate" in args:
             lines = [f"Remv {name} [1]\n" for name in self.gone]
@@ -222,6 +233,25 @@ def test_old_lists_make_nothing_pending_unknown_and_a_named_run_refreshes_them_f
     run(node, "spark-1")
     assert node.effects.index("apt-get update") < node.effects.index("upgrade")
     assert look(node)[0]["packages"].state == "in_sync"
+
+
+def test_a_refresh_that_no_server_answered_is_none():
+    """apt-get ends with 0 then, and has worked in partial: nothing would be pending, for months."""
+    node = Node(silent=True)
+    node.refreshed(72)
+    assert look(node)[0]["security"].state == "unknown"
+    with pytest.raises(NodeError, match="Unable to connect"):
+        run(node, "spark-1")
+    assert "upgrade" not in node.effects and look(node)[0]["security"].state == "unknown"
+
+
+def test_lists_that_a_clock_ahead_has_dated_say_nothing_about_today():
+    node = Node()
+    node.refreshed(-24 * 365)
+    found = look(node)[0]
+    assert found["security"].state == "unknown" and "the clock was ahead" in found["lists"].reason
+    run(node, "spark-1")
+    assert look(node)[0]["security"].state == "in_sync"
 
 
 def test_what_fresh_lists_would_remove_is_not_done_unnamed():
