@@ -40,7 +40,7 @@ class SeenSsh:
     """problem: why nothing can be said. now, then: user → keyword → value, today and with our drop-in.
 
     text: of the drop-in that is to be. found, stat: of the one that is there.
-    unread: files that changed after the server that runs has read them.
+    unread: files that changed after the server that runs has read them. ahead: those that changed in the future.
     locked_out: user → why they would not get in with a key.
     """
 
@@ -54,6 +54,7 @@ class SeenSsh:
     files: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = ()
     unread: tuple[str, ...] = ()
+    ahead: tuple[str, ...] = ()
     locked_out: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -130,6 +131,7 @@ def _ssh(wanted: Declared, here: Login | None, skipped: Sequence[str], reader: R
                 before = _effective(user, here, live, reader)
                 after = _effective(user, here, live, reader, ssh.candidate(main, planned, names))
                 locked_out |= _losing(user, before, after, reader)
+    unread, ahead = running.unread(live, _judged(files, text == planned), reader)
     return SeenSsh(
         settings=lines,
         now=now,
@@ -139,7 +141,8 @@ def _ssh(wanted: Declared, here: Login | None, skipped: Sequence[str], reader: R
         stat=stat,
         files={**files, ssh.MAIN: main, running.COMMAND_LINE: live.said},
         ports=running.ports(live, now[ANYBODY]),
-        unread=running.unread(live, _judged(files, text == planned), reader),
+        unread=unread,
+        ahead=ahead,
         locked_out=locked_out,
     )
 

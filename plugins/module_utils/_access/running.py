@@ -99,7 +99,11 @@ def ports(running: Running, effective: Mapping[str, str]) -> tuple[int, ...]:
     return tuple(sorted({int(end.rpartition(":")[2]) for end in running.sockets or configured}))
 
 
-def unread(running: Running, paths: Iterable[str], reader: Reader) -> tuple[str, ...]:
-    """What has changed since the server read it."""
+def unread(running: Running, paths: Iterable[str], reader: Reader) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What has changed since the server read it; and of what nobody can tell, since a clock that was ahead dated it."""
     stats = {path: reader.stat(path) for path in paths}
-    return tuple(path for path, stat in stats.items() if running.since and stat and stat.changed > running.since)
+    later = {
+        path: stat.changed for path, stat in stats.items() if running.since and stat and stat.changed > running.since
+    }
+    now = time.time()
+    return tuple(p for p, at in later.items() if at <= now), tuple(p for p, at in later.items() if at > now)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._apt.keys import wrong_key
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import OPTIONS
@@ -58,6 +59,10 @@ def wanted(params: Mapping[str, Any]) -> Wanted:
     if params["version"]:
         _fits("version", params["version"], _VERSION, "the version of a package, such as 1.19.0-1")
     for option in ("repository_url", "repository_key_url"):
+        if "@" in urlsplit(params[option]).netloc:
+            # Everybody on the node can read it in the source, and it would be in every report: here it is not shown.
+            what = "an address without a user or password; those are for /etc/apt/auth.conf.d"
+            raise _wrong(option, what, "one with them")
         _fits(option, params[option], _URL, "an https or file address")
     fingerprint = re.sub(r"\s", "", params["repository_fingerprint"]).upper()
     _fits("repository_fingerprint", fingerprint, re.compile(r"[0-9A-F]{40}\Z"), "40 hexadecimal digits")

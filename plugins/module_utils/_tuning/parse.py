@@ -30,6 +30,10 @@ HARDENED = frozenset(
         *("kernel.sysrq", "kernel.unprivileged_bpf_disabled", "kernel.yama.ptrace_scope"),
     }
 )
+# The disk of a DGX Spark, what is on it, and what containers are made of.
+BOOTING = frozenset(
+    {"nvme", "nvme_core", "ext4", "vfat", "fat", "overlay", "fuse", "squashfs", "tmpfs", "xfs", "btrfs", "dm_mod"}
+)
 # A longer wait is no guard any more, and hardware counts further only by chance.
 MOST_WATCHDOG_SECONDS = 600
 
@@ -66,6 +70,9 @@ def tuning(params: Mapping[str, Any]) -> Tuning:
             if MODULE.fullmatch(name) is None:
                 raise _wrong(f"{option}[{number}]", "the name of a module", name, "it would bar nothing")
             plain = name.replace("-", "_")
+            if plain in BOOTING:
+                why = "without it the node does not boot, or no container starts"
+                raise _wrong(f"{option}[{number}]", "a module that the node can do without", name, why)
             if plain.split("_")[0] == "nvidia" or plain in REPLACED_BY.values():
                 why = "without it the node has no GPU, or no network"
                 raise _wrong(f"{option}[{number}]", "a module that the node can do without", name, why)

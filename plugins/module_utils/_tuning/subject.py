@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.entry import Ensuring
@@ -55,6 +56,8 @@ def ensure_tuning(params: Mapping[str, Any]) -> Composed:
 def composed(wanted: Tuning, found: Found) -> Look:
     """Pure: the document that follows from what was declared and what was found."""
     left_out: dict[str, str] = {}
+    spared = {name: found.route[name.replace("-", "_")] for name in wanted.killed_modules if _carries(name, found)}
+    wanted = replace(wanted, killed_modules=tuple(name for name in wanted.killed_modules if name not in spared))
     words = command_lines(wanted, found.boot, left_out)
     ours = found.boot.ours or ()
     # What somebody else's file puts into every entry of the menu is adopted.
@@ -66,7 +69,11 @@ def composed(wanted: Tuning, found: Found) -> Look:
         # Ours stays, without a word: a file that is gone could not tell that the menu was made with it.
         files[model.PARAMETERS] = (_dropin(model.PARAMETERS, ()),)
         words.setdefault(model.PARAMETERS, ())
+    if spared:
+        words.setdefault(model.PARAMETERS, ())
+        left_out.pop(model.PARAMETERS, None)
     controls = [_booted(name, some, files.get(name, ()), stale, wanted, found.boot) for name, some in words.items()]
+    controls = [_sparing(control, spared) if control.id == model.PARAMETERS else control for control in controls]
     for control in (
         _thp(wanted, found, left_out),
         _sysctl(wanted, left_out),
@@ -109,6 +116,22 @@ def command_lines(wanted: Tuning, boot: Boot, left_out: dict[str, str]) -> dict[
     else:
         left_out[model.PARAMETERS] = "nothing is declared for it"
     return words
+
+
+def _carries(name: str, found: Found) -> bool:
+    return name.replace("-", "_") in found.route
+
+
+def _sparing(control: ControlSpec, spared: Mapping[str, str]) -> ControlSpec:
+    """A boot without the driver that carries the default route is one that nobody reaches."""
+    fix = f"take {', '.join(spared)} out of kernel_tuning_killed_modules, or give the node another way first"
+    kept = (
+        Assertion(
+            f"kernel module {name}", "drifted", "allowed", "killed", f"{name} carries the default route ({by})", fix
+        )
+        for name, by in spared.items()
+    )
+    return replace(control, assertions=(*control.assertions, *kept))
 
 
 def _needed(wanted: Tuning, kernel: str) -> tuple[str, ...]:
@@ -268,7 +291,7 @@ def _modules(wanted: Tuning, found: Found, left_out: dict[str, str]) -> ControlS
     for name in wanted.barred_modules:
         plain = name.replace("-", "_")
         other = model.REPLACED_BY.get(plain, "")
-        if plain in found.route:
+        if _carries(name, found):
             spared.append(f"{name} carries the default route ({found.route[plain]})")
         elif other and other not in found.present:
             spared.append(f"{other}, which replaces {name}, is not there")

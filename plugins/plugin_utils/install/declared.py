@@ -197,12 +197,24 @@ def _network(given: Mapping[str, Any]) -> Iterator[Problem]:
                 gateway = address
             elif name == "addresses" and "/" in value:
                 networks.append(address.network)
+                if _of_nobody(address):
+                    yield _wrong(f"{at}.{name}", f"the address of a host in {address.network}", repr(value), why)
             elif name == "addresses":
                 yield _wrong(f"{at}.{name}", "an address with the length of its network", repr(value), why)
         # Without addresses of its own it asks for them, and nothing is known of its networks.
         if gateway and networks and not gateway.is_link_local and not any(gateway in one for one in networks):
             wanted = f"an address in {' or '.join(map(str, networks))}"
             yield _wrong(f"{at}.gateway", wanted, str(gateway), why)
+
+
+def _of_nobody(address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> bool:
+    """The address of a network itself, or that by which all of its hosts are called. A pair has neither (RFC 3021)."""
+    network = address.network
+    return (
+        address.version == 4
+        and network.prefixlen < 31
+        and address.ip in (network.network_address, network.broadcast_address)
+    )
 
 
 def label(name: str | None, number: int) -> str:

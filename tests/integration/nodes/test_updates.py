@@ -269,8 +269,9 @@ def test_what_is_behind_in_another_way_is_named_and_made(adopted, tmp_path):
 
 def test_a_refresh_that_no_server_answered_is_none(adopted, tmp_path):
     """By itself apt-get ends with 0 then, and nothing would ever be pending on a node that lost its mirror."""
-    gone = "/etc/apt/sources.list.d/gone.list"
-    adopted.write(gone, "deb [trusted=yes] http://127.0.0.1:1/ ./\n")
+    sources = "/etc/apt/sources.list.d"
+    adopted.shell(f"rm -f {sources}/security.list; mv {sources} /srv/sources; mkdir {sources}")
+    adopted.write(f"{sources}/gone.list", "deb [trusted=yes] http://127.0.0.1:1/ ./\n")
     adopted.shell(f"{DAMAGE['lists']}; apt-get update -q")
     found = looked_at(adopted, tmp_path, check=True)
     assert (found["drifted"], found["unknown"]) == ({"lists"}, {"security", "packages"})
@@ -278,6 +279,6 @@ def test_a_refresh_that_no_server_answered_is_none(adopted, tmp_path):
     done = testing.ansible_playbook(ROLE, [adopted], tmp_path, extra=extra)
     (entry,) = done.of(action="updates")
     assert done.rc != 0 and "Unable to connect" in entry["result"]["error"]["found"]
-    adopted.run("rm", gone)
+    adopted.shell(f"rm -r {sources}; mv /srv/sources {sources}")
     looked_at(adopted, tmp_path, check=False, **extra)
     assert looked_at(adopted, tmp_path, check=True).keys() == {"in_sync", "not_selected"}

@@ -16,6 +16,7 @@ ROLES = sorted(path.name for path in (variables.ROOT / "roles").iterdir())
 PASSWORD = "hunter22"
 # Lookups, which read the locks that are shipped, are for real runs: tests/integration/drift/test_bad_input.py.
 LOCK = "vllm_venv_stages: [{name: a, lock: b}]"
+HOST = "inventory_hostname: spark-1\n"
 LOCKED = "lock: 'b==1.0 --hash=sha256:" + 64 * "0" + "'"
 
 
@@ -41,6 +42,9 @@ def judged(folder: Path, text: str) -> list[Problem | documents.Unjudged]:
         ("spark_user: Bad User", "controls[4].groups[0].name: an account", "'Bad User' on spark-1, which is in spark"),
         ("prereqs_skip_controls: [prereqs/x]", "skip_controls[0]", "which is in prereqs_skip_controls, at"),
         ("cuda_toolchain_version: thirteen", "version: major.minor", "which is in cuda_toolchain_version, at"),
+        # In a block, that gives its calls what they have in common.
+        (HOST + "kernel_tuning_parameters: ['a=b c']", "parameters[0]: name", "is in kernel_tuning_parameters, at"),
+        (HOST + "kernel_tuning_killed_modules: [nvme]", "killed_modules[0]", "is in kernel_tuning_killed_modules, at"),
         ("launchers_folder: opt", "folder: an absolute path", "which is in launchers_folder, at"),
         ("ptxas_venv: opt", "venv", "which is in ptxas_venv, at"),
         ("vllm_runtime_skip_controls: [x]", "skip_controls[0]", "which is in vllm_runtime_skip_controls, at"),

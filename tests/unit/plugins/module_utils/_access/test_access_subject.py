@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import access_node
@@ -107,6 +108,17 @@ def test_who_comes_after_the_change_was_undone_is_told(monkeypatch: pytest.Monke
     with pytest.raises(NodeError) as error:
         run(node)
     assert error.value.problem.key == "access.undone" and RECORD not in node.files
+
+
+def test_a_change_that_another_run_has_proven_is_proven():
+    """Two operators at once: the second to come in disarms what the first has changed."""
+    node = AccessNode()
+    run(node)
+    node.came = AGAIN
+    run(node)
+    node.came = "192.0.2.7 50002 192.0.2.1 22"
+    assert guard.ARMED not in node.files
+    assert run(node, proving=True).facts["access"] == {"pending": False}
 
 
 def test_who_comes_to_prove_a_change_that_was_undone_does_not_make_it_again():
@@ -497,6 +509,15 @@ def test_a_file_that_the_running_server_has_not_read_is_named():
     # Where systemd starts one for each login, that reads them anew.
     node.read_at = 0
     assert verdicts(declared().plan(node))["ssh_running"].state == "in_sync"
+
+
+def test_a_file_of_a_clock_that_was_ahead_makes_no_run_fail():
+    node = AccessNode()
+    run(node)
+    node.came = AGAIN
+    node.files[ssh.MAIN].changed = time.time() + 86400
+    found = verdicts(run(node))["ssh_running"]
+    assert found.state == "unknown" and f"when {ssh.MAIN} changed" in found.reason
 
 
 @pytest.mark.parametrize("place", ["running", "dormant"])

@@ -530,6 +530,13 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_looked_at(option: st
         stack(**{option: value})
 
 
+@pytest.mark.parametrize("option", ["repository_url", "repository_key_url"])
+def test_a_password_in_an_address_is_refused_and_not_shown(option: str) -> None:
+    with pytest.raises(InputError) as error:
+        stack(**{option: "https://ana:hunter22@mirror.example.org/deb"})
+    assert "hunter22" not in repr(error.value.problem) and "auth.conf.d" in error.value.problem.wanted
+
+
 @pytest.mark.parametrize(
     ("name", "branch"),
     [

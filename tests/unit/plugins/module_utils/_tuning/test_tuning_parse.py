@@ -27,6 +27,8 @@ def params(**given):
         ({"barred_modules": ["a b"]}, "barred_modules[0]"),
         ({"barred_modules": ["nouveau", "nvidia-uvm"]}, "barred_modules[1]"),
         ({"killed_modules": ["r8127"]}, "killed_modules[0]"),
+        ({"killed_modules": ["nvme-core"]}, "killed_modules[0]"),
+        ({"barred_modules": ["overlay"]}, "barred_modules[0]"),
         ({"sysctls": {"kernel.sysrq": 1}}, "sysctls"),
         ({"sysctls": {"net.ipv4.ip_forward": 1}}, "sysctls"),
         ({"sysctls": {"vm.swappiness": True}}, "sysctls.vm.swappiness"),

@@ -298,13 +298,35 @@ def test_a_target_that_nobody_sits_at_is_changed_unasked():
     assert states(Spark(desktop="gdm.service"), headless=False)["headless"] == "not_selected"
 
 
-def test_the_driver_of_the_default_route_is_never_barred():
+def _routed_by_r8169():
     node = Spark()
     node.put(
         "/proc/net/route", "Iface Destination Gateway Flags RefCnt Use Metric Mask\nbr0 00000000 0 3 0 0 0 00000000\n"
     )
     node.put("/sys/class/net/br0/lower_enP7s7", "../enP7s7", kind="link")
     node.put("/sys/class/net/enP7s7/device/driver/module", "../../module/r8169", kind="link")
+    return node
+
+
+@pytest.mark.parametrize("others", [[], ["dccp"]])
+def test_the_driver_of_the_default_route_is_never_killed(others):
+    """A boot would bring the node up without a way in."""
+    node, killed = _routed_by_r8169(), [*others, "r8169"]
+    found = of(node, "parameters", killed_modules=killed)
+    assert found.state == "drifted" and "r8169 carries the default route (br0)" in " ".join(found.unmet)
+    with pytest.raises(NodeError, match="take r8169 out of kernel_tuning_killed_modules"):
+        apply(node, killed_modules=killed)
+    dropin = node.files.get(model.DROPIN)
+    assert "module_blacklist=dccp" in dropin.text if others else dropin is None
+    # Where it carries nothing it is killed.
+    assert "killed_modules" not in of(Spark(), "parameters", killed_modules=killed).reason
+    free = Spark()
+    apply(free, killed_modules=killed)
+    assert "r8169" in free.files[model.DROPIN].text
+
+
+def test_the_driver_of_the_default_route_is_never_barred():
+    node = _routed_by_r8169()
     assert "r8169" not in _barred_by(node)
     assert "nouveau" in _barred_by(node)
     assert "carries the default route (br0)" in of(node, "modules", barred_modules=["r8169"]).reason

@@ -68,6 +68,8 @@ def test_what_is_left_out_has_its_default() -> None:
         (DGX | {"network": [PORT | {"name": "a/b"}]}, "network[0].name: the name of an interface", "'a/b'"),
         (DGX | {"network": [PORT | {"addresses": ["10.0.0.5"]}]}, "network[0].addresses: an address with", "'10.0.0.5'"),
         (DGX | {"network": [PORT | {"addresses": ["10.0.0.300/24"]}]}, "network[0].addresses: an address", "10.0.0.300"),
+        (DGX | {"network": [PORT | {"addresses": ["10.0.0.0/24"]}]}, "network[0].addresses: the address of a host", "10.0.0.0"),
+        (DGX | {"network": [PORT | {"addresses": ["10.0.0.255/24"]}]}, "network[0].addresses: the address of", "10.0.0.255"),
         (DGX | {"network": [PORT | {"gateway": "router"}]}, "network[0].gateway: an address", "'router'"),
         (DGX | {"network": [PORT | {"mtu": "large"}]}, "network[0].mtu: a whole number", "'large'"),
         (DGX | {"network": [PORT | {"mtu": -5}]}, "network[0].mtu: 1280 to 65535 bytes", "-5"),
