@@ -151,8 +151,8 @@ class Fetch:
         ]  # fmt: skip
         os.makedirs(place, mode=0o700, exist_ok=True)
         for file in wanted:
-            # To a file that is as long as its own rsync appends nothing.
-            if _size(f"{place}/{file.path}") >= file.size:
+            # To a file that is longer than its own rsync appends nothing.
+            if _size(f"{place}/{file.path}") > file.size:
                 os.unlink(f"{place}/{file.path}")
         # A name that begins with # or ; would be a remark to rsync.
         names = "".join(f"./{file.path}\n" for file in wanted)

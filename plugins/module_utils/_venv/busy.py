@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import Unreadable
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv.views import Views
 
 # The kernel tells when it booted to the second: a process may have begun a little earlier than it seems.
 MARGIN_SECONDS = 2.0
@@ -23,13 +24,14 @@ def users(folders: Iterable[str], link: str, proc: str = "/proc") -> dict[str, s
     A process uses what it maps, runs, stands in or was started with: a Python without compiled
     extensions maps nothing of its environment, and an installer that outlived its run names it
     as an argument. One that was started through ``link`` before the link was last moved may be
-    of any generation, and counts for all.
+    of any generation, and counts for all. A container uses what it was given, and what is used in it.
     """
     real = {folder: os.path.realpath(folder) for folder in folders}
     found: dict[str, str] = {}
     if not real:
         return found
     moved = _moved(link)
+    views = Views(real.values(), proc)
     for pid in sorted((name for name in os.listdir(proc) if name.isdigit()), key=int):
         if int(pid) == os.getpid():
             continue
@@ -44,8 +46,10 @@ def users(folders: Iterable[str], link: str, proc: str = "/proc") -> dict[str, s
         for folder, place in real.items():
             if folder in found:
                 continue
-            inside = any(t == place or t.startswith(f"{place}/") for t in traces)
-            if inside or any(_names(a, folder) or _names(a, place) for a in arguments):
+            seen = views.of(pid).get(place, [])
+            paths = [place, *filter(None, seen)]
+            inside = "" in seen or any(t == path or t.startswith(f"{path}/") for t in traces for path in paths)
+            if inside or any(_names(a, path) for a in arguments for path in (folder, *paths)):
                 found[folder] = name
             elif through_link and _started(f"{proc}/{pid}", proc) <= moved + MARGIN_SECONDS:
                 found[folder] = f"{name}, started through {link} before it was last moved,"

@@ -60,6 +60,17 @@ def test_a_peer_that_is_mended_is_taken_at_the_next_run(bench: Bench) -> None:
     assert states(bench.apply(**given)) == {}
 
 
+def test_what_a_killed_run_had_of_a_peer_is_taken_and_what_is_too_long_is_not(bench: Bench) -> None:
+    source = peer(bench, "source")
+    copies = bench.root / "tiny" / f".{bench.folder.name}.work" / "peer"
+    copies.mkdir(parents=True)
+    (copies / "config.json").write_bytes(b"x" * 100)
+    (copies / WEIGHTS).write_bytes((source.folder / WEIGHTS).read_bytes())
+    source.folder.chmod(0o755)
+    (source.folder / WEIGHTS).unlink()
+    assert states(bench.apply(peers=[str(source.root)], offline=True)) == {}
+
+
 def test_a_disk_that_fills_up_while_a_peer_is_copied_is_named_and_what_came_is_kept(bench: Bench) -> None:
     source = peer(bench, "source")
     given = {"peers": [str(source.root)], "offline": True}

@@ -306,6 +306,37 @@ def test_who_uses_a_snapshot_since_the_look_keeps_it(bench: Bench) -> None:
     assert states(bench.apply(confirm=[str(old)])) == {} and not old.exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "run"),
+    [
+        ("{old}", "exec sleep 60"),
+        ("{old}/original", "exec sleep 60"),
+        ("{root}", "cd {mnt}/old/{rev} && exec sleep 60"),
+        ("{root}", "exec /usr/bin/python3 -c 'import time; time.sleep(60)' --model {mnt}/old/{rev}"),
+        ("{root}", ""),
+    ],
+)
+def test_a_container_that_was_given_a_snapshot_under_another_path_keeps_it(bench: Bench, given: str, run: str) -> None:
+    """In its own namespace of mounts: nothing of it has the path of here."""
+    bench.apply(bench.manifest(), bench.manifest("old", "acme/next"))
+    revision = bench.hub.repositories["acme/next"].commit
+    old, mnt = bench.root / "old" / revision, bench.place / "mnt"
+    mnt.mkdir()
+    words = {"old": "$0", "root": "$0", "mnt": "$1", "rev": "$2"}
+    script = f'mount --bind "$0" "$1" && echo && {(run or "exec sleep 60").format(**words)}'
+    source = given.format(old=old, root=bench.root)
+    argv = ["unshare", "--mount", "--propagation=private", "sh", "-c", script, source, str(mnt), revision]
+    user = subprocess.Popen(argv, stdout=subprocess.PIPE, cwd="/")
+    try:
+        assert user.stdout and user.stdout.readline() == b"\n"
+        until(lambda: Path(f"/proc/{user.pid}/cmdline").read_bytes().startswith((b"sleep", b"/usr/bin/python3")))
+        bench.apply(confirm=[str(old)])
+        assert old.exists() is bool(run)
+    finally:
+        user.kill()
+        user.wait()
+
+
 @pytest.mark.parametrize("source", ["hub", "peer"])
 def test_kill_9_at_any_moment_costs_no_byte_and_leaves_none(bench: Bench, source: str) -> None:
     """Ten times, at another moment each: while bytes come, are compared and are published."""
