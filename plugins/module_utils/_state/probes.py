@@ -9,7 +9,7 @@ Private to nusy.dgx_spark: other collections must not import this.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, MutableMapping
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
@@ -41,7 +41,8 @@ def _ask(reader: Reader, command: tuple[str, ...], *, root: bool) -> Completed |
     return reader.run(command, timeout=LOOK_SECONDS)
 
 
-def plan(wanted: Probe, seen: Seen, world: World, sheet: Sheet) -> None:
+def plan(wanted: Probe, seen: Seen, world: World, sheet: Sheet, said: Mapping[tuple[str, ...], str]) -> None:
+    """said: commands that this run has mended with before it looked again, and what they printed."""
     key, answer = f"probe {wanted.name}", seen[wanted.command, wanted.root]
     if isinstance(answer, Unknown):
         sheet.cannot_see(answer.reason)
@@ -57,7 +58,10 @@ def plan(wanted: Probe, seen: Seen, world: World, sheet: Sheet) -> None:
         return
     if len(sheet.changes) == known:
         return
-    if wanted.mend:
+    if wanted.mend in said:
+        # It ends well also where it leaves alone what somebody has edited (pam-auth-update).
+        sheet.cannot_mend(f"{' '.join(wanted.mend)} ended well and mended nothing: {said[wanted.mend]}")
+    elif wanted.mend:
         # By its words: neighbours that need the same are mended by one run of it.
         sheet.will("mend", " ".join(wanted.mend), wanted.mend)
     elif not known:
@@ -89,7 +93,7 @@ def _found(item: str, items: list[str], *, last: bool) -> str:
     return next((one for one in reversed(items) if one.partition("=")[0].strip() == name), "")
 
 
-def mend(step: Step, _reader: Reader, writer: Writer) -> None:
+def mend(step: Step, _reader: Reader, writer: Writer, *, said: MutableMapping[tuple[str, ...], str]) -> None:
     argv = step.names()
     done = writer.run(argv, timeout=MEND_SECONDS, env={"DEBIAN_FRONTEND": "noninteractive"})
     if not done.ok:
@@ -100,3 +104,4 @@ def mend(step: Step, _reader: Reader, writer: Writer) -> None:
             why="what is in force is still not what is declared",
             fix="run that command by hand on the node and mend what it complains about",
         )
+    said[argv] = one_line(done.said())

@@ -78,6 +78,7 @@ class EnsureState:
             (file for c in document.controls if c.id in document.skipped for file in claims.files_of(c, document.role)),
             keeps=document.file_extra in document.skipped,
         )
+        self._mended: dict[tuple[str, ...], str] = {}
         self._together = packages.transactions(document, self._files)
         self._started = starts.Units(document.role, self._units, frozenset(self._wholes))
 
@@ -200,7 +201,7 @@ class EnsureState:
             if paths.plan_mount_point(mount.path, seen.paths, world, sheet):
                 mounts.plan(mount, self._directories.get(mount.path), seen.mounts, world, sheet)
         for probe in control.probes:
-            probes.plan(probe, seen.probes, world, sheet)
+            probes.plan(probe, seen.probes, world, sheet, self._mended)
         for assertion in control.assertions:
             if assertion.state == "drifted" and assertion.refused:
                 sheet.refuses(assertion.name, assertion.found, assertion.wanted, assertion.reason)
@@ -290,7 +291,7 @@ class EnsureState:
             "write_file": partial(files.write_file, wholes=self._wholes, secrets=document.secrets),
             "remove_file": files.remove_file,
             "change_setting": settings.change,
-            "mend": probes.mend,
+            "mend": partial(probes.mend, said=self._mended),
             "set_sysctl": kernel.set_sysctl,
             "set_sysfs": sysfs.set_value,
             "comment_out": kernel.comment_out,

@@ -33,8 +33,9 @@ class Node(FakeNode):
         self.effect("load")
         if args:
             return 1, "", "load: no\n"
-        if not self.stubborn:
-            self.answer = self.files["/etc/rules"].text
+        if self.stubborn:
+            return 0, "", "load: somebody edited them\n"
+        self.answer = self.files["/etc/rules"].text
         return 0, "", ""
 
 
@@ -105,10 +106,11 @@ def test_who_needs_the_same_asks_once_and_mends_once():
     assert node.effects.count("load") == 1
 
 
-def test_what_succeeds_without_effect_fails_the_run():
+def test_what_succeeds_without_effect_fails_the_run_with_its_words():
     with pytest.raises(NodeError) as error:
         apply(Node(stubborn=True), control(file="a\n", has=["a"], mend=["/usr/sbin/load"]))
-    assert error.value.problem.key == "core.did_not_converge"
+    assert error.value.problem.key == "state.not_ensured"
+    assert "load ended well and mended nothing: load: somebody edited them" in error.value.problem.found
 
 
 def test_what_cannot_be_loaded_fails_the_run_with_its_words():
