@@ -29,6 +29,12 @@ def test_a_missing_program_is_a_result_and_not_an_exception():
     assert done.rc is None and "No such file" in done.problem
 
 
+def test_a_command_that_has_said_all_may_go_on_until_its_end():
+    done = run_command(["/bin/sh", "-c", "echo out; exec >&- 2>&-; sleep 0.3; exit 3"], timeout=5)
+    assert (done.rc, done.out, done.problem) == (3, "out\n", "")
+    assert run_command(["/bin/sh", "-c", "exec >&- 2>&-; sleep 60"], timeout=0.3).rc is None
+
+
 def test_a_hanging_command_is_stopped_with_its_children(tmp_path):
     marker = tmp_path / "alive"
     begin = time.monotonic()
