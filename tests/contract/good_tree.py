@@ -115,6 +115,8 @@ TEXTS = {
     "playbooks/demo.yml": PLAY,
     "inventories/one/group_vars/spark.yml": "ansible_user: x\nspark_user: x\ndemo_user: x\n",
     "meta/argument_specs.yml": "argument_specs: {main: {options: {spark_user: {description: Who., type: str}}}}\n",
+    "README.md": "`demo_state`\n[x](docs/version-matrix.md) [x](docs/guides/inventory.md)\n"
+    f"[x]({readme.PORTS}) [x]({readme.FAULTS}) [x]({readme.CATALOGUE})\n",
     "docs/version-matrix.md": "# matrix\n<!-- begin matrix -->\n<!-- end matrix -->\n",
     "docs/guides/inventory.md": "# inventory\n<!-- begin variables -->\n<!-- end variables -->\n",
     readme.PORTS: "# Ports\n<!-- begin ports -->\n<!-- end ports -->\n",

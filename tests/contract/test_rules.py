@@ -163,6 +163,8 @@ BREAKS = [
     ("contracts_are_there", "docs/contracts/spec2-cuda-toolchain.md", "agreed", "meant", "is neither"),
     ("contracts_are_there", "docs/contracts/spec1-prereqs.md", "`demo`", "`gone`", "there is no role gone"),
     ("links_in_documents_lead_somewhere", "docs/contracts/spec1-prereqs.md", "(spec5-", "(spec7-", "leads nowhere"),
+    ("the_readme_leads_everywhere", "README.md", "(docs/guides/inventory.md)", "", "docs/guides/inventory.md"),
+    ("the_readme_leads_everywhere", "README.md", "`demo_state`", "demo_state", "plugins/modules/demo_state.py"),
     ("sanity_ignores_nothing", "tests/sanity/ignore-2.19.txt", "", "", "do not ignore it"),
     ("settings_weaken_nothing", "ansible.cfg", "", "host_key_checking = false", "sets host_key_checking"),
     ("locks_agree", "requirements/drift.lock", "a-b==1.0", "a-b==1.1", "does not hold a-b==1.1"),

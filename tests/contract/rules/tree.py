@@ -93,6 +93,21 @@ def _status(tree: Tree, path: Path) -> str:
     return "" if status == AGREED else f"the status {status!r} is neither `implemented by role …` nor `{AGREED}`"
 
 
+def the_readme_leads_everywhere(tree: Tree) -> Iterator[str]:
+    """A page that nobody is sent to, and a plugin that nobody is told of, are not there."""
+    text = (tree.root / "README.md").read_text("utf-8")
+    for path in (
+        page for folder in ("docs", "docs/guides", "docs/design") for page in (tree.root / folder).glob("*.md")
+    ):
+        if f"({tree.relative(path)})" not in text:
+            yield f"README.md: does not lead to {tree.relative(path)}"
+    for path in (
+        one for kind in ("modules", "filter", "lookup") for one in (tree.root / "plugins" / kind).glob("*.py")
+    ):
+        if path.stem != "__init__" and f"`{path.stem}`" not in text:
+            yield f"README.md: does not name {tree.relative(path)}"
+
+
 def links_in_documents_lead_somewhere(tree: Tree) -> Iterator[str]:
     for path in tree.files:
         if path.suffix != ".md":
@@ -148,6 +163,7 @@ RULES = (
     only_known_folders,
     contracts_are_there,
     links_in_documents_lead_somewhere,
+    the_readme_leads_everywhere,
     sanity_ignores_nothing,
     settings_weaken_nothing,
     locks_agree,
