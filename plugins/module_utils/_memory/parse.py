@@ -149,9 +149,6 @@ def _engine(at: str, given: object) -> Engine:
     for option in ("activation_gib", "graphs_gib", "process_gib"):
         allowed = ALLOWED_GIB[program].get(option)
         said = option in given
-        if option in unknown:
-            parts.append(_nobody_knows(option))
-            continue
         if option == "graphs_gib" and _flag(f"{at}.enforce_eager", given.get("enforce_eager", False)):
             if said:
                 raise _wrong(f"{at}.{option}", "nothing beside enforce_eager, which captures no graphs", given[option])
@@ -160,6 +157,9 @@ def _engine(at: str, given: object) -> Engine:
             size = _bytes(f"{at}.{option}", given.get(option, allowed))
             parts.append(Part(WHAT[option], size, option if said else f"assumed; {option} says it", not said))
     parts += _of_options(f"{at}.options_gib", given.get("options_gib", {}))
+    if "process_gib" in unknown:
+        # Beside the allowance, which has none of it.
+        parts.append(_nobody_knows("process_gib", "what its options take"))
     return Engine(name, tuple(parts), kept.bytes, cache, frozenset(_texts(f"{at}.conflicts", given)))
 
 
@@ -170,8 +170,8 @@ def _of_options(at: str, sizes: object) -> list[Part]:
     return [Part(str(name), _bytes(f"{at}.{name}", size), "options_gib") for name, size in sizes.items()]
 
 
-def _nobody_knows(option: str) -> Part:
-    return Part(WHAT[option], 0, f"unknown: say {MAY_BE_UNKNOWN[option]}", known=False)
+def _nobody_knows(option: str, what: str = "") -> Part:
+    return Part(what or WHAT[option], 0, f"unknown: say {MAY_BE_UNKNOWN[option]}", known=False)
 
 
 def _texts(at: str, given: Mapping[str, object], known: Collection[str] = ()) -> list[str]:
