@@ -83,6 +83,7 @@ PLACES = {
 # Of the system, with all below them; and folders that everybody shares, of which one below may be somebody's own.
 SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "sys", "usr")
 SHARED = ("/home", "/media", "/mnt", "/opt", "/snap", "/srv", "/tmp", "/var", "/var/*")
+OTHERS_LIVE_THERE = "it would be given to an account, and others live in it"
 # What is installed is written down there.
 SHARED_STATE = ("apt", "dpkg", "systemd", "nusy")
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -334,13 +335,16 @@ def _path(at: str, given: str) -> str:
 def _own_place(at: str, given: str) -> str:
     """A folder that can be given to an account: its owner and mode are set."""
     path = _path(at, given)
-    first = path.split("/")[1]
+    if of_the_system(path):
+        wanted = "a folder of its own, such as one below /srv; not one of the system"
+        raise _wrong(at, wanted, given, OTHERS_LIVE_THERE)
+    return path
+
+
+def of_the_system(path: str) -> bool:
     above, name = posixpath.split(path)
     shared = path in SHARED or f"{above}/*" in SHARED or (above == "/var/lib" and name in SHARED_STATE)
-    if first in SYSTEM or shared or path.startswith(tuple(f"/var/lib/{name}/" for name in SHARED_STATE)):
-        wanted = "a folder of its own, such as one below /srv; not one of the system"
-        raise _wrong(at, wanted, given, "it would be given to an account, and others live in it")
-    return path
+    return path.split("/")[1] in SYSTEM or shared or path.startswith(tuple(f"/var/lib/{one}/" for one in SHARED_STATE))
 
 
 def _proxy(given: str) -> str:

@@ -16,7 +16,13 @@ from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.runner import Reader
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.way import NOBODY
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models import store
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import LINK, Model, Wish
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import (
+    LINK,
+    OTHERS_LIVE_THERE,
+    Model,
+    Wish,
+    of_the_system,
+)
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.store import Snapshot, Stored
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import confirms
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._venv import busy
@@ -52,6 +58,14 @@ def look(wanted: Wish, reader: Reader) -> Seen:
     uid = account.pw_uid if account else -1
     limit = LOOK_SECONDS + sum(model.size for model in wanted.models) / HASH_RATE
     found = rights.look(["/"], partial(_asked, wanted, uid), limit, user=account.pw_uid if account else NOBODY).value
+    if of_the_system(str(found.get("end", wanted.root))):
+        raise rights.NoLook(
+            "models.root_of_the_system",
+            wanted=f"models below {wanted.root}",
+            found=f"a link that leads to {found['end']}",
+            why=OTHERS_LIVE_THERE,
+            fix=f"remove the link {wanted.root}, or name another folder as models_root",
+        )
     if "unreadable" in found:
         raise rights.NoLook(
             "models.unreadable",
@@ -77,6 +91,7 @@ def _asked(wanted: Wish, uid: int) -> dict[str, object]:
     try:
         snapshots = [store.inspect(wanted.folder(m), m, uid, everything=wanted.everything) for m in wanted.models]
         return {
+            "end": os.path.realpath(wanted.root),
             "snapshots": [asdict(one) for one in snapshots],
             "missing": [_to_come(wanted, m, s) for m, s in zip(wanted.models, snapshots, strict=True)],
             "held": [_held(wanted, m, uid) for m in wanted.models],

@@ -13,7 +13,13 @@ from functools import partial
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core import shares
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.aside import Answer, ask_all
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import one_line
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import GIB, TIERS, Tier
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._models.model import (
+    GIB,
+    OTHERS_LIVE_THERE,
+    TIERS,
+    Tier,
+    of_the_system,
+)
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.model import Assertion, ControlSpec, Directory
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._state.mounts import holding, parse_mountinfo
 
@@ -26,22 +32,24 @@ def judged(tiers: Sequence[Tier]) -> ControlSpec:
     for tier in tiers:
         answer = answers[tier.name]
         # A folder in the place of a disk that is not mounted would be filled on the disk below it.
-        if not _silence(answer) and (answer.value[0] or not tier.mounted):
+        if not _silence(answer) and (answer.value[0] or not tier.mounted) and not of_the_system(answer.value[3]):
             directories.append(Directory(tier.path, tier.owner, tier.owner, tier.mode))
         assertions.extend(_about(tier, answer))
     return ControlSpec(TIERS, directories=tuple(directories), assertions=tuple(assertions))
 
 
-def measured(path: str) -> tuple[bool, str, int]:
-    """Whether a file system of its own is there; of what kind is the one that holds it, or would; its free bytes."""
-    place = os.path.realpath(path)
+def measured(path: str) -> tuple[bool, str, int, str]:
+    """Whether a file system of its own is there; of what kind is the one that holds it, or would; its free bytes; and
+    where links lead to.
+    """
+    end = place = os.path.realpath(path)
     while not _there(place):
         place = os.path.dirname(place)
     room = os.statvfs(place)  # first: it wakes up what is mounted on demand
     with open(shares.MOUNTS, encoding="utf-8", errors="surrogateescape") as table:
         holder = holding(parse_mountinfo(table.read()), place)
-    own = holder is not None and holder.point == os.path.realpath(path)
-    return own, holder.fstype if holder else "", room.f_bavail * room.f_frsize
+    own = holder is not None and holder.point == end
+    return own, holder.fstype if holder else "", room.f_bavail * room.f_frsize, end
 
 
 def _there(path: str) -> bool:
@@ -61,7 +69,14 @@ def _about(tier: Tier, answer: Answer) -> Iterator[Assertion]:
     if why := _silence(answer):
         yield Assertion(f"tier {tier.name}", "unknown", "", "looked at", one_line(why))
         return
-    own, kind, free = answer.value
+    own, kind, free, end = answer.value
+    if of_the_system(end):
+        why, fix = (
+            f"{tier.path} leads to {end}: {OTHERS_LIVE_THERE}",
+            f"remove the link, or give tier {tier.name} a path",
+        )
+        yield _assertion(f"tier {tier.name}", f"a link to {end}", "a folder of its own", why, fix)
+        return
     if tier.mounted:
         why = "" if own else f"{tier.path} is no file system of its own"
         before = "mounted" if own else "not mounted"

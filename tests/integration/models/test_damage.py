@@ -237,6 +237,25 @@ def test_tiers_have_folders_and_room(bench: Bench) -> None:
     assert "GiB are free" in control(plan, "tiers").reason
 
 
+def test_no_link_leads_a_tier_or_the_root_into_the_system(bench: Bench) -> None:
+    """Named as what was there before, it would be given away."""
+    link = bench.place / "ckpt"
+    link.symlink_to("/etc")
+    tier = {**TIER, "name": "checkpoints", "path": str(link)}
+    plan = bench.check(tiers=[tier], confirm=[str(link)])
+    assert wrong(plan) == {"tier checkpoints": "a link to /etc"} and not any("/ckpt" in s.text() for s in plan.steps)
+    bench.root.symlink_to("/etc")
+    plan = bench.check(confirm=[str(bench.root)])
+    assert plan.steps == () and set(states(plan).values()) == {"unknown"}
+    with pytest.raises(NodeError, match="leads to /etc"):
+        bench.apply()
+    # Anywhere else it may lead.
+    bench.root.unlink()
+    (bench.place / "disk").mkdir()
+    bench.root.symlink_to(bench.place / "disk")
+    assert states(bench.apply()) == {}
+
+
 def test_a_tier_is_on_a_disk_of_its_own_and_of_the_kind_it_should_be(bench: Bench) -> None:
     path = bench.place / "archive"
     tier = {**TIER, "name": "cold_archive", "path": str(path), "free_gib": 1 << 20, "file_systems": ["ext4"]}
