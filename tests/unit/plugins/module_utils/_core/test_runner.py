@@ -194,6 +194,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["conf"]
 
 
+@pytest.mark.parametrize("kept", ["uid", "gid"])
+def test_an_owner_that_is_not_given_stays(tmp_path, kept):
+    path = tmp_path / "conf"
+    path.write_text("x")
+    before = path.stat()
+    HostWriter().attributes(str(path), mode=None, **{**ME, kept: None})
+    after = path.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+
+
 def test_attributes_are_not_set_through_a_link(tmp_path):
     target = tmp_path / "target"
     target.write_text("x")

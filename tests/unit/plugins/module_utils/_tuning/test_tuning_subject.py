@@ -411,6 +411,21 @@ def test_a_kernel_without_huge_pages_has_nothing_to_set():
     assert of(node, "thp").state == "not_selected"
 
 
+def test_a_watchdog_that_nobody_wants_is_left_as_it_is():
+    off = of(Spark(), "watchdog", watchdog_seconds=0)
+    assert (off.state, off.reason) == ("not_selected", "kernel_tuning_watchdog_seconds is 0")
+
+
+def test_huge_pages_that_are_to_be_left_are_left():
+    left = of(Spark(), "thp", thp="leave", thp_defrag="leave")
+    assert (left.state, left.reason) == ("not_selected", "left as it is")
+    node = Spark()
+    enabled, defrag = (node.files[f"{look.THP}/{name}"].text for name in ("enabled", "defrag"))
+    apply(node, thp="leave", thp_defrag="never")
+    assert node.files[f"{look.THP}/enabled"].text == enabled
+    assert node.files[f"{look.THP}/defrag"].text != defrag
+
+
 def test_a_tool_that_fails_says_what_follows(monkeypatch):
     node = Spark()
     monkeypatch.setattr(node, "tool_update_grub", lambda args: (1, "", "no space left"), raising=False)
