@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, SparkError
+from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError, NodeError, SparkError
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.plan import Control, State, one_line, unique
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._engines.ready import WAITS, fingerprint
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._inference import request as one_endpoint
@@ -137,8 +137,14 @@ def told(one: Asked) -> dict[str, Any]:
 
 
 def error(asked: Sequence[Asked]) -> SparkError | None:
-    """Of the first that is not fine."""
-    return next((one.found.error(one.request) for one in asked if not one.found.fine), None)
+    """Of the first that is not fine, with the names of the others."""
+    wrong = [one for one in asked if not one.found.fine]
+    if not wrong:
+        return None
+    told = wrong[0].found.error(wrong[0].request).problem
+    more = f"; also not right: {', '.join(one.name for one in wrong[1:])}" if wrong[1:] else ""
+    wanted, found = f"{wrong[0].name}: {told.wanted}", f"{told.found}{more}"
+    return NodeError(told.key, wanted=wanted, found=found, why=told.why, fix=told.fix)
 
 
 def _wrong(wanted: str, found: str, why: str, fix: str) -> InputError:

@@ -57,6 +57,7 @@ def test_what_is_wrong_with_each_is_told_by_its_address() -> None:
     # And by its name, with what to do.
     assert "gone: start its unit" in found["probe/endpoint"].reason and "one: name it" in found["probe/endpoint"].reason
     assert "open" in found["probe/access"].changes[0].key and str(open_one.port) in str(error)
+    assert str(error).startswith("one: http://") and "; also not right: gone, one" in str(error)
 
 
 def test_what_is_skipped_is_not_judged_and_stops_nobody() -> None:
