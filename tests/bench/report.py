@@ -59,7 +59,8 @@ CAVEATS = """\
 * The first five lines are about what all of them can do, the roles prereqs and ptxas. Nothing stock adopts and
   proves a toolkit, judges a virtual environment file by file, or proves binaries by use: *all roles* has no
   counterpart and is there for its own sake. On this node the toolkit is adopted and not built with, the
-  environment is a small stand-in, and no launcher of an engine is installed.
+  environment is a small stand-in, and neither a model nor an engine is declared. Roles that need a kernel of their own
+  (os_hardening, kernel_tuning, memory_guard) and those of workstations (ramalama) are not among them.
 * The stock tasks gather no facts and run without our callback, which is kind to them.
 * pyinfra and the stock tasks have one operation for each purpose of a package list, as the roles
   have one control each. One for all packages would be quicker and could not tell them apart.
@@ -179,6 +180,8 @@ def page(document: Mapping[str, Any]) -> str:
             "## The same check of the bare node\n",
             "Before anything was installed, not measured: a check is of use only if it gets to its end.\n",
             bare(document),
+            f"The run that then made it so, with all roles and once: {document['made']['seconds']:.0f} s, and "
+            f"{document['made']['installations']} installations by apt.\n",
             "## Commands\n",
             "All programs are those of `requirements/bench.lock`; inventories and every single run are in\n"
             "`build/bench/`. More runs: `.venv/bin/python tests/bench/bench.py --runs 20`.\n",
