@@ -49,6 +49,11 @@ def judged(folder: Path, text: str) -> list[Problem | documents.Unjudged]:
         ("ptxas_venv: opt", "venv", "which is in ptxas_venv, at"),
         ("vllm_runtime_skip_controls: [x]", "skip_controls[0]", "which is in vllm_runtime_skip_controls, at"),
         ("vllm_venv_name: a b\n" + LOCK, "name: letters", "'a b' on spark-1, which is in vllm_venv_name, at"),
+        (
+            "nvidia_toolkit_gpu: expected\nspark_gpu: none",
+            "gpu: not expected",
+            "'expected' on spark-1, which is in nvidia_toolkit_gpu, at",
+        ),
         (LOCK, "stages[0].lock (a)", "line 1: 'b' is not pinned"),
         # The index for all stages is that of your own as well, unless they name one.
         (
