@@ -253,7 +253,8 @@ def test_what_could_never_start_says_why_and_is_not_tried_again(site, change, sa
     found = site.failed(ENGINE, {**SPARE, **change})
     site.machine.run("systemctl", "stop", "taken.service")
     assert said in found
-    assert site.show("ActiveState", SPARE_UNIT) == "failed"
+    state = [site.show(name, SPARE_UNIT) for name in ("ActiveState", "ExecMainStatus", "NRestarts")]
+    assert state == ["failed", "78", "0"]
     assert site.show("InvocationID") == before and site.completed()
 
 
