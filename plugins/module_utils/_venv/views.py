@@ -39,10 +39,8 @@ class Views:
         return ""
 
     def _mounts(self, pid: str) -> tuple[Mounted, ...]:
-        with (
-            contextlib.suppress(OSError),
-            open(f"{self._proc}/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as table,
-        ):
+        path = f"{self._proc}/{pid}/mountinfo"
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="surrogateescape") as table:
             return parse_mountinfo(table.read())
         return ()
 
