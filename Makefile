@@ -46,7 +46,7 @@ test-roles: ## The molecule scenario of every role
 	$(call bootstrap,test)
 	@$(LAYERS) --only roles $(ARGS)
 
-test-hardening: ## lynis before and after the roles that harden, on an emulated machine (half an hour)
+test-hardening: ## lynis before and after the roles that harden, on an emulated machine (up to half an hour)
 	$(call bootstrap,test)
 	@$(LAYERS) --only hardening $(ARGS)
 
