@@ -17,12 +17,14 @@ import selectors
 import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 # Far more than anything that is asked.
 MAX_ANSWER = 32 << 20
+# For all children that were killed: on a machine with much to do, the kernel takes its time to end them.
+REAP_SECONDS = 1.0
 # JSON on one line has none inside. An answer does not end when its pipe is closed: what the question itself
 # asked aside, and now hangs, has the pipe too.
 END = b"\n"
@@ -122,18 +124,16 @@ def _collect(children: Mapping[str, _Child], end: float) -> set[str]:
         os.close(child.pipe)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)
-        _reap(child.pid)
+    _reap([child.pid for child in children.values()], time.monotonic() + REAP_SECONDS)
     return late
 
 
-def _reap(pid: int) -> None:
-    """Take the child's exit, but do not wait for one that hangs in the kernel: init will."""
-    for _attempt in range(20):
+def _reap(pids: Sequence[int], end: float) -> None:
+    """Take the exits of children, but do not wait long for one that hangs in the kernel: init will."""
+    for pid in pids:
         with contextlib.suppress(ChildProcessError):
-            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+            while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < end:
                 time.sleep(0.005)
-                continue
-        return
 
 
 def _said(child: _Child) -> Answer:
