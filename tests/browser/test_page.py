@@ -155,6 +155,7 @@ def test_what_is_unknown_for_one_reason_is_said_once_however_it_is_grouped(opene
     assert card.count() == 1
     assert "spark-5 · 12 controls" in card.locator("summary").inner_text()
     card.locator("summary").click()
+    card.locator(".chips").wait_for()
     assert card.locator(".chips li").count() == 12
 
 
