@@ -51,22 +51,17 @@ _raw:
   elements: dict
 """
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleLookupError
-from ansible.plugins.lookup import LookupBase
-from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import InputError
 from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.engines import published
-from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables, of_collection
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.lookups import OfHost
+from ansible_collections.nusy.dgx_spark.plugins.plugin_utils.variables import Variables
 
 
-class LookupModule(LookupBase):
-    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_options: Any) -> list[dict[str, Any]]:
-        if terms:
-            raise AnsibleLookupError(f"nusy.dgx_spark.published_engines: takes no terms, got {len(terms)}")
-        written = variables or {}
-        host = Variables(str(written.get("inventory_hostname")), written, self._templar.template)
-        try:
-            return list(published(of_collection(), host, self._loader, self._templar))
-        except InputError as error:
-            raise AnsibleLookupError(f"nusy.dgx_spark.published_engines: {error}") from error
+class LookupModule(OfHost):
+    name = "nusy.dgx_spark.published_engines"
+
+    def of_host(self, owners: Mapping[str, Path], host: Variables) -> Iterable[dict[str, Any]]:
+        return published(owners, host, self._loader, self._templar)

@@ -60,7 +60,8 @@ CAVEATS = """\
   proves a toolkit, judges a virtual environment file by file, or proves binaries by use: *all roles* has no
   counterpart and is there for its own sake. On this node the toolkit is adopted and not built with, the
   environment is a small stand-in, and neither a model nor an engine is declared. Roles that need a kernel of their own
-  (os_hardening, kernel_tuning, memory_guard) and those of workstations (ramalama) are not among them.
+  (os_hardening, kernel_tuning, memory_guard) and those of workstations (ramalama) are not among them, and the
+  algorithms of SSH are left as they were: the library of pyinfra has none of those that role `access` leaves there.
 * The stock tasks gather no facts and run without our callback, which is kind to them.
 * pyinfra and the stock tasks have one operation for each purpose of a package list, as the roles
   have one control each. One for all packages would be quicker and could not tell them apart.
@@ -180,8 +181,8 @@ def page(document: Mapping[str, Any]) -> str:
             "## The same check of the bare node\n",
             "Before anything was installed, not measured: a check is of use only if it gets to its end.\n",
             bare(document),
-            f"The run that then made it so, with all roles and once: {document['made']['seconds']:.0f} s, and "
-            f"{document['made']['installations']} installations by apt.\n",
+            f"The run that then made it so, with all roles and once, took {document['made']['seconds']:.0f} s; "
+            f"times that apt installed something: {document['made']['installations']}.\n",
             "## Commands\n",
             "All programs are those of `requirements/bench.lock`; inventories and every single run are in\n"
             "`build/bench/`. More runs: `.venv/bin/python tests/bench/bench.py --runs 20`.\n",

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from ansible_collections.nusy.dgx_spark.plugins.module_utils._core.errors import NodeError
@@ -284,7 +285,7 @@ def test_a_snapshot_that_is_half_removed_goes_on_going_under_its_name(
             bench.apply(confirm=[str(old)])
     assert not old.exists()
     plan = bench.check()
-    (left,) = plan.facts["unused"]  # type: ignore[misc]
+    (left,) = cast("list[dict[str, int]]", plan.facts["unused"])
     assert left["size"] >= SIZE and states(plan) == {"models/unused": "drifted"}
     assert states(bench.apply(confirm=[str(old)])) == {} and not old.parent.exists()
 
