@@ -93,7 +93,7 @@ def test_the_page_names_versions_commands_and_the_machine_by_its_kind_only():
     text = report.page(document())
     for word in ("ansible-core 2.19.14", "# that\nrun other\n", "2 cores (x86_64, 24 GiB, Linux 6.18)", "2026-01-01"):
         assert word in text
-    assert "all roles and once: 61 s, and 2 installations by apt.\n" in text
+    assert "all roles and once, took 61 s; times that apt installed something: 2.\n" in text
     assert "| outside of roles: facts | 1 |\n| prereqs | 1 |\n| ptxas | 2 |\n" in text
     assert "| this | 3 | 2 | reached |\n| that | 1 | 0 | Service: no \\| such unit |\n" in text
 
