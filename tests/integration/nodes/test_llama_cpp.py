@@ -209,6 +209,9 @@ def test_a_report_asks_every_engine_and_a_real_run_stops_where_one_is_not_right(
 def test_everything_that_is_broken_by_hand_is_named_and_mended(llama):
     assert llama.result(SWARM)["changed"]  # the spare one is declared no more
     assert llama.completes(SPARE["port"]) is None
+    # Nor is it kept how it ran: with an old key in it, nobody would look for one there.
+    kept = json.loads(llama.machine.read("/var/lib/nusy/former/llama_cpp.json"))["units"]
+    assert set(kept) == {f"llama@{SWARM['name']}.service"}
     llama.machine.shell("\n".join(["set -e", *DAMAGE.values()]))
     assert llama.drifted(SWARM) == set(DAMAGE)
     llama.run(SWARM).assert_ok()
